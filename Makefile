@@ -1,0 +1,39 @@
+# agentrl: every target explains itself; `make` lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+
+.PHONY: help setup demo test check bench test-gpu clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with agentrl and its development tools (about 2 minutes)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: setup ## a tiny policy learns to shop, on the CPU, in under 4 minutes
+	$(BIN)/agentrl train method=vspo env=webshop
+
+test: setup ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: setup ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## speed of environment and sampler, as ratios
+	$(BIN)/python scripts/bench_webshop.py
+	$(BIN)/python scripts/bench_sampler.py
+
+test-gpu: setup ## the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
+
+clean: ## remove .venv and caches (never outputs/)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,301 @@
+"""Find configs, compose them, check them all at once, build objects from them.
+
+YAML holds the numbers, a frozen dataclass holds names, types and range checks, and ``_target_`` joins the two: the
+dataclass *is* the schema. A plug-in adds its own YAML with one entry point of the group ``agentrl.conf`` that names
+its conf package. Importing this module registers those packages with Hydra.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from enum import StrEnum, auto
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from agentrl.errors import ConfigError
+
+Config = DictConfig
+
+_HERE = Path(__file__).resolve().parent
+CONF = next((folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir()), _HERE / "conf")
+RESUMABLE = ("steps", "log", "checkpoint", "device", "resume")  # what a resumed run may change
+
+
+class PluginConfigs(SearchPathPlugin):  # type: ignore[misc]
+    """Append the conf package of every installed ``agentrl.conf`` entry point to Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for point in entry_points(group="agentrl.conf"):
+            search_path.append(provider=point.name, path=f"pkg://{point.value}")
+
+
+Plugins.instance().register(PluginConfigs)
+
+
+class Device(StrEnum):
+    """Where tensors live; ``auto`` takes a GPU where there is one."""
+
+    auto = auto()
+    cpu = auto()
+    cuda = auto()
+
+
+@dataclass(frozen=True)
+class Words:
+    """The top-level words of the command line and their types; each config uses some of them."""
+
+    steps: int = 1
+    tasks_per_step: int = 1
+    seed: int = 0
+    seconds: float = 1.0
+    device: Device = Device.auto
+    run_dir: str = ""
+    resume: str | None = None
+    golden: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 0), ("tasks_per_step", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {least}")
+        if self.seconds <= 0:
+            raise ValueError(f"seconds: got {self.seconds:g}, expected more than 0")
+
+
+@contextmanager
+def hydra_session(config_dir: str | Path | None = None) -> Iterator[Hydra]:
+    """Hydra over our configs, the plug-ins' and those of ``config_dir``; the previous global state is put back."""
+    before, before_config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    search_path = create_config_search_path(str(CONF))
+    if config_dir is not None:
+        folder = Path(config_dir).absolute()
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir: there is no folder {folder}; give an existing one")
+        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    try:
+        yield Hydra.create_main_hydra2(task_name="agentrl", config_search_path=search_path)
+    finally:
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = before
+        HydraConfig.instance().cfg = before_config
+
+
+def compose(name: str, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
+    """The resolved config ``conf/<name>.yaml`` with ``overrides``: what a command's job is given."""
+    with hydra_session(config_dir) as hydra:
+        full = compose_full(hydra, name, overrides)
+        HydraConfig.instance().set_config(full)
+        with open_dict(full):
+            del full["hydra"]
+        resolve(full)
+    return full
+
+
+def compose_full(hydra: Hydra, name: str, overrides: Sequence[str]) -> Config:
+    """The composed config with its ``hydra`` node and unresolved interpolations. Raises Hydra's own exceptions."""
+    return hydra.compose_config(
+        config_name=name, overrides=list(overrides), run_mode=RunMode.RUN, with_log_configuration=False, from_shell=False
+    )
+
+
+def resolve(cfg: Config) -> None:
+    """Replace every interpolation by its value, in place. Raises ConfigError."""
+    try:
+        OmegaConf.resolve(cfg)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'config'}: {_first_line(error)}") from None
+
+
+def check(cfg: Config, only: Collection[str] | None = None) -> None:
+    """Raise ConfigError listing every problem of the config (or of the top-level keys in ``only``)."""
+    found = list(problems(cfg, only))
+    if found:
+        raise ConfigError(listing(found))
+
+
+def listing(found: Sequence[str]) -> str:
+    """Problems as one message."""
+    return "\n  ".join([f"config: {len(found)} problem{'s' * (len(found) > 1)}:", *found])
+
+
+def problems(cfg: Config, only: Collection[str] | None = None) -> Iterator[str]:
+    """One line for each unknown word, unknown key, missing value, wrong type and refused value."""
+    yield from _word_problems(cfg)
+    for path, node in targets(cfg):
+        if only is None or path.split(".")[0] in only:
+            lines = list(_node_problems(path, node))
+            yield from lines or _build_problems(path, node)
+
+
+def targets(node: Any, path: str = "") -> Iterator[tuple[str, Config]]:
+    """Every node that names a class, with its dotted path. Nodes inside lists are not walked."""
+    if isinstance(node, DictConfig) and not OmegaConf.is_missing(node, "") and node._content is not None:
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, str(key)):
+                yield from targets(node[key], f"{path}.{key}" if path else str(key))
+
+
+def build(node: Config) -> Any:
+    """Build the object that ``node._target_`` names from its own fields. Raises ConfigError listing all its problems."""
+    path = str(node._get_full_key(None)) or "config"
+    found = list(_node_problems(path, node)) or list(_build_problems(path, node))
+    if found:
+        raise ConfigError(listing(found))
+    return _construct(node)
+
+
+def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
+    """The config of the run ``cfg.resume``; of the command line only the words in ``RESUMABLE`` count.
+
+    Raises ConfigError if there is no such run, or if ``overrides`` change anything else.
+    """
+    folder = Path(cfg.resume)
+    saved = load(folder / "config.yaml")
+    given = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
+    given = {key for key in given if not key.startswith(("hydra.", "hydra/"))}
+    refused = sorted(key for key in given if key.split(".")[0] not in RESUMABLE)
+    if refused:
+        raise ConfigError(
+            f"resume={folder}: a resumed run keeps its settings, got {', '.join(refused)}; only {', '.join(RESUMABLE)} "
+            "may change. Leave the others out, or start a new run."
+        )
+    with open_dict(saved):
+        for key in given:
+            word = key.split(".")[0]
+            if word in ("log", "checkpoint"):
+                saved[word] = cfg[word]
+            elif word in RESUMABLE:
+                saved[word] = cfg[word]
+        saved.resume = saved.run_dir = str(folder)
+    return saved
+
+
+def save(cfg: Config, path: Path) -> None:
+    """Write a config as YAML, resolved, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(OmegaConf.to_yaml(cfg, resolve=True))
+    os.replace(name, path)
+
+
+def load(path: Path) -> Config:
+    """Read a config written by :func:`save`. Raises ConfigError when there is none."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file; expected the config.yaml of a run's folder")
+    cfg = OmegaConf.load(path)
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{path}: not a config (expected key: value lines)")
+    return cfg
+
+
+def plain(cfg: Config) -> dict[str, Any]:
+    """A config as resolved plain dicts, lists and values."""
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """The end of a sentence about an unknown word: the nearest known one, or all of them."""
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
+
+
+def _word_problems(cfg: Config) -> Iterator[str]:
+    known = [field.name for field in fields(Words)]
+    given = [key for key in cfg if not OmegaConf.is_dict(cfg._get_node(key))]
+    for key in given:
+        if key not in known and cfg._get_node(key)._value() is not None:
+            yield f"{key}: unknown; {nearest(str(key), known)}"
+    words = {key: cfg._get_node(key) for key in given if key in known}
+    found = False
+    schema = _schema(Words)
+    for name in words:
+        lines = list(_value_problems("", name, cfg, schema))
+        found = found or bool(lines)
+        yield from lines
+    if not found:
+        try:
+            OmegaConf.to_object(schema)
+        except (OmegaConfBaseException, ValueError) as error:
+            yield _first_line(error)
+
+
+def _node_problems(path: str, node: Config) -> Iterator[str]:
+    try:
+        cls = get_object(node._target_)
+    except Exception as error:  # a plug-in's module may fail in any way when imported
+        yield f"{path}._target_: {_first_line(error)}"
+        return
+    if not is_dataclass(cls):
+        yield f"{path}._target_: {node._target_} is not a dataclass; its fields are the schema of its YAML"
+        return
+    try:
+        schema = _schema(cls)
+    except OmegaConfBaseException as error:
+        yield f"{path}._target_: {node._target_} cannot be a schema: {_first_line(error)}"
+        return
+    known = [field.name for field in fields(cls) if field.init]
+    for key in node:
+        if key != "_target_" and key not in known:
+            yield f"{path}.{key}: unknown; {nearest(str(key), known)}"
+    for name in known:
+        if name in node or OmegaConf.is_missing(schema, name):
+            yield from _value_problems(path, name, node, schema)
+
+
+def _value_problems(path: str, name: str, node: Config, schema: Config) -> Iterator[str]:
+    """Put one value into the schema; a line for what it refuses."""
+    full = f"{path}.{name}" if path else name
+    try:
+        if name not in node or OmegaConf.is_missing(node, name):
+            yield f"{full}: missing; give {full}=VALUE"
+        else:
+            schema[name] = node[name]
+    except OmegaConfBaseException as error:
+        yield f"{full}: {_first_line(error)}"
+
+
+def _build_problems(path: str, node: Config) -> Iterator[str]:
+    """The class's own range checks, which fire when the object is made."""
+    try:
+        _construct(node)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        text = _first_line(error)
+        yield text if text.startswith(f"{path}.") else f"{path}: {text}"
+
+
+def _construct(node: Config) -> Any:
+    cls = get_object(node._target_)
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    return OmegaConf.to_object(OmegaConf.merge(_schema(cls), values))
+
+
+def _schema(cls: Any) -> Config:
+    schema: Config = OmegaConf.structured(cls)
+    OmegaConf.set_readonly(schema, False)  # a frozen dataclass gives a read-only schema
+    return schema
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,69 @@
+"""What samples tokens: lists of token ids in, token ids with their logprobs out.
+
+The protocol knows nothing of text, environments or training. It is written so that vLLM, a plain PyTorch
+sampler and a scripted stand-in fit alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to continue. ``seed`` alone decides the draw, whatever else is in the batch."""
+
+    prompt_ids: tuple[int, ...]
+    seed: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample. ``temperature`` 0 is greedy. The support is always the whole vocabulary (no top-p, no top-k)."""
+
+    temperature: float = 1.0
+    stop_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Sampled ids, the stop token included, with their logprobs after temperature (at temperature 0: of the
+    untempered distribution). ``version`` is the policy_version of the weights that sampled them."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Literal["stop", "length"]
+    version: int
+
+
+class Engine(Protocol):
+    """A sampler with versioned weights."""
+
+    @property
+    def version(self) -> int:
+        """policy_version of the weights in use."""
+        ...
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Continue every prompt; answers in the order of the requests. Raises EngineError."""
+        ...
+
+    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Take over weights under their checkpoint names. Raises EngineError on an unknown, missing or misshapen one."""
+        ...
+
+    def checksum(self) -> str:
+        """Digest of the weights in use, comparable with the learner's (``agentrl.sync``)."""
+        ...
+
+    def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
+        """Logprobs of every token but the first of each sequence, teacher-forced (canary of the sync proof)."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,134 @@
+"""One read-only shop that serves every episode: products, prices, the search index and the noun table.
+
+``Shop.load`` reads the official files, ``Shop.from_products`` takes official-schema dicts (the generated
+catalogue), ``Shop.open`` memory-maps a folder that ``disk.build`` wrote for millions of products. All three
+answer the same questions; nothing in a shop changes after it is built, except bounded caches.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from agentrl.envs.webshop import search
+from agentrl.envs.webshop.analyzer import analyze
+from agentrl.envs.webshop.nouns import Nouns, RuleNouns
+from agentrl.envs.webshop.official import read_official
+from agentrl.envs.webshop.products import Product, contents, keep, parse
+
+__all__ = ["Product", "Shop"]
+
+CACHED_SEARCHES = 32_768
+
+
+class Shop:
+    """Products 0..n-1 and the questions a session asks about them.
+
+    ``name`` says what is sold (for fingerprints); ``nouns`` the noun table of the reward; ``human``
+    {asin: human instruction records}; ``rng`` the generator after the price draws (goals go on drawing from it).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        products: Sequence[Product],
+        index: search.Index,
+        numbers: Mapping[str, int],
+        *,
+        nouns: Nouns | None = None,
+        human: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.name = name
+        self.products = products
+        self.index = index
+        self.nouns: Nouns = nouns or RuleNouns()
+        self.human = human or {}
+        self._draws = (rng or random.Random(0)).getstate()
+        self._numbers = numbers
+        self._cached = lru_cache(maxsize=CACHED_SEARCHES)(self._search)
+
+    @classmethod
+    def from_products(
+        cls,
+        items: Iterable[Mapping[str, Any]],
+        *,
+        name: str = "products",
+        seed: int = 0,
+        extras: Mapping[str, Mapping[str, Any]] | None = None,
+        nouns: Nouns | None = None,
+        human: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    ) -> Shop:
+        """A shop in memory from official-schema dicts; ``seed`` draws the range prices, in product order.
+
+        ``extras``: entries of ``items_ins_v2`` by asin; without it, the items' own ``attributes`` count.
+        """
+        rng = random.Random(seed)
+        products = [
+            parse(item, index, rng, None if extras is None else extras.get(item["asin"], {}))
+            for index, item in enumerate(keep(items))
+        ]
+        asins = [product.asin for product in products]
+        index = search.build((analyze(contents(product)) for product in products), asins)
+        numbers = {asin: i for i, asin in enumerate(asins)}
+        return cls(name, products, index, numbers, nouns=nouns, human=human, rng=rng)
+
+    @classmethod
+    def load(cls, folder: Path, *, seed: int = 0, nouns: Nouns | None = None) -> Shop:
+        """The official files of ``folder`` in memory (for up to some 100,000 products). Raises DataError."""
+        official = read_official(folder)
+        return cls.from_products(
+            official.items,
+            name=official.name,
+            seed=seed,
+            extras=official.extras,
+            nouns=nouns,
+            human=official.human,
+        )
+
+    @classmethod
+    def open(cls, folder: Path, *, nouns: Nouns | None = None) -> Shop:
+        """A folder written by ``disk.build``, memory-mapped. Raises DataError when it is damaged or of another version."""
+        from agentrl.envs.webshop.disk import open_folder
+
+        parts = open_folder(folder)
+        return cls(parts.name, parts.products, parts.index, parts.numbers, nouns=nouns, human=parts.human, rng=parts.rng)
+
+    def __len__(self) -> int:
+        return len(self.products)
+
+    def rng(self) -> random.Random:
+        """A generator that stands where the price draws ended: every caller gets the same goals."""
+        rng = random.Random()
+        rng.setstate(self._draws)
+        return rng
+
+    def product(self, index: int) -> Product:
+        """The product at ``index``. Raises IndexError outside 0..n-1."""
+        return self.products[index]
+
+    def index_of(self, asin: str) -> int:
+        """The index of an asin (upper case). Raises KeyError when the shop does not sell it."""
+        return self._numbers[asin]
+
+    def with_human_goals(self) -> list[Product]:
+        """The products that human shoppers wrote instructions for, in product order."""
+        return [self.product(i) for i in sorted(self._numbers[asin] for asin in self.human if asin in self._numbers)]
+
+    def search(self, words: str, k: int = 50) -> tuple[int, ...]:
+        """Indices of the ``k`` best products for the words, best first (cached)."""
+        return self._cached(words, k)
+
+    def _search(self, words: str, k: int) -> tuple[int, ...]:
+        return tuple(doc for doc, _ in self.index.search(words, k))
+
+    def with_category(self, category: str) -> tuple[int, ...]:
+        """All products of a category, in product order."""
+        return tuple(product.index for product in self.products if product.category == category)
+
+    def with_query(self, query: str) -> tuple[int, ...]:
+        """All products of a query (the phrase that found them when the data were collected), in product order."""
+        return tuple(product.index for product in self.products if product.query == query)

@@ -1,0 +1,54 @@
+"""The error tree. Each error says what, where, got, expected, and what to do next::
+
+    AgentRLError
+     ├─ ConfigError (ValueError)      the composed config cannot be built; lists every problem
+     ├─ EnvError                      an environment broke its contract or its backend failed
+     ├─ EngineError                   the engine failed, or serves another policy_version than asked
+     ├─ DataError (ValueError)        a file the user named is missing, truncated or of another format
+     ├─ ShapeError (ValueError)       two things that must align do not; prints both
+     ├─ DivergedError                 loss or gradient is not finite; the batch is kept for replay
+     ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
+ └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
+
+The command line prints the message alone, without a traceback, and exits with ``exit_code``.
+"""
+
+
+class AgentRLError(Exception):
+    """Base of every error a user can mend."""
+
+    exit_code = 2
+
+
+class ConfigError(AgentRLError, ValueError):
+    """The composed config cannot be built; lists every problem."""
+
+
+class EnvError(AgentRLError):
+    """An environment broke its contract or its backend failed."""
+
+
+class EngineError(AgentRLError):
+    """The engine failed, or serves another policy_version than asked."""
+
+
+class DataError(AgentRLError, ValueError):
+    """A file the user named is missing, truncated or of another format."""
+
+
+class ShapeError(AgentRLError, ValueError):
+    """Two things that must align do not."""
+
+
+class DivergedError(AgentRLError):
+    """The loss or the gradient is not finite."""
+
+
+class CheckpointError(AgentRLError):
+    """A checkpoint is incomplete or belongs to another config."""
+
+
+class Interrupted(AgentRLError):
+    """Ctrl-C: the run was saved; the message says how to resume."""
+
+    exit_code = 130

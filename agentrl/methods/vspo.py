@@ -1,0 +1,172 @@
+"""VSPO: value-based sampling policy optimisation. arXiv:2512.07478 (v1 December 2025, v2 January 2026), with PRS rewards.
+
+GRPO on a batch in which groups that teach nothing are replaced by valuable ones. For a task with rewards r_1..r_G::
+
+    V = (R_max - mean(r)) * std(r)                                      value
+    D = groups with std(r) = 0 (v2), or with a low V (v1)               replaced, each by a draw with P ~ V^(1/T)
+    A' = clip(A * w_k, -a_max, a_max),  w_k = clip(gamma^k, w_min, 1)   value smoothing of the k-th copy of a group
+
+Differs from the paper, which gives V and the idea of smoothing in words only:
+- R_max is 1, the highest attainable reward, or the group's best (``r_max: group``); a "variance" V is ``v_spread: var``;
+- replacements come from the batch itself or from a buffer of recent batches, re-using their plays or, with
+  ``fresh_rollouts``, playing the drawn tasks again (counted as episodes);
+- the smoothing formulas are ours: ``geometric`` (above), ``inverse`` 1/n and ``sqrt`` 1/sqrt(n) for n copies, ``none``;
+- a batch in which no group has V > 0 stays as it is (a step without gradient);
+- what :mod:`agentrl.methods.grpo` lists; the paper's kl_coef is .001.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum, auto
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentrl.errors import ConfigError
+from agentrl.methods.base import Supply
+from agentrl.methods.grpo import GRPO
+from agentrl.ops import spread
+from agentrl.types import Group
+
+
+class Spread(StrEnum):
+    """The sigma of V: standard deviation or variance."""
+
+    std = auto()
+    var = auto()
+
+
+class Ceiling(StrEnum):
+    """R_max: ``one``, the highest attainable reward, or the best of the ``group``."""
+
+    one = auto()
+    group = auto()
+
+
+class Replace(StrEnum):
+    """Which groups give way: ``none``, those with ``zero_adv``\\ antage, or also those of ``low_value``."""
+
+    none = auto()
+    zero_adv = auto()
+    low_value = auto()
+
+
+class Draw(StrEnum):
+    """Replacements are drawn by ``value`` or at ``random``."""
+
+    value = auto()
+    random = auto()
+
+
+class Source(StrEnum):
+    """Replacements come from this ``batch``, or also from a ``buffer`` of recent ones."""
+
+    batch = auto()
+    buffer = auto()
+
+
+class Smoothing(StrEnum):
+    """How the weight of a group falls with its copies; see :data:`SMOOTHING`."""
+
+    geometric = auto()
+    inverse = auto()
+    sqrt = auto()
+    none = auto()
+
+
+#: (copy k = 0, 1, ..; copies n; gamma) -> weight before the floor.
+SMOOTHING: Mapping[Smoothing, Callable[[int, int, float], float]] = {
+    Smoothing.geometric: lambda k, n, gamma: gamma**k,
+    Smoothing.inverse: lambda k, n, gamma: 1.0 / n,
+    Smoothing.sqrt: lambda k, n, gamma: 1.0 / math.sqrt(n),
+    Smoothing.none: lambda k, n, gamma: 1.0,
+}
+
+
+@dataclass(frozen=True)
+class VSPO(GRPO):
+    """GRPO plus value, refill and smoothing."""
+
+    v_spread: Spread
+    r_max: Ceiling
+    replace: Replace
+    low_quantile: float
+    sampling: Draw
+    value_temperature: float
+    source: Source
+    buffer_batches: int
+    fresh_rollouts: bool
+    smoothing: Smoothing
+    smoothing_gamma: float
+    w_min: float
+    a_max: float
+
+    def __post_init__(self) -> None:
+        for name in ("value_temperature", "a_max", "buffer_batches"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"method.{name}: got {getattr(self, name):g}, expected a number above 0")
+        for name in ("low_quantile", "smoothing_gamma", "w_min"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"method.{name}: got {getattr(self, name):g}, expected a number from 0 to 1")
+
+    def value(self, group: Group) -> float:
+        """V of a group: high where there is much to gain and the plays differ; 0 where they do not."""
+        rewards = self.scores(group)
+        sigma = spread(rewards)
+        if sigma == 0.0:
+            return 0.0
+        ceiling = 1.0 if self.r_max == Ceiling.one else float(rewards.max())
+        sigma = sigma**2 if self.v_spread == Spread.var else sigma
+        return max(ceiling - float(rewards.mean()), 0.0) * sigma
+
+    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
+        """As many groups as before: the ones worth keeping, and drawn copies in place of the others."""
+        kept, missing = self._keep(groups)
+        past = supply.past[-self.buffer_batches * len(groups) :] if self.source == Source.buffer else ()
+        pool = [group for group in (*kept, *past) if self.value(group) > 0.0]
+        if not missing or not pool:
+            return list(groups)
+        drawn = supply.rng.choices(range(len(pool)), self._odds(pool), k=missing)
+        here = {id(group) for group in kept}
+        plays = supply.play([pool[i].task for i in drawn]) if self.fresh_rollouts else [pool[i] for i in drawn]
+        lots = [(id(group), group) for group in kept] + [(id(pool[i]), play) for i, play in zip(drawn, plays, strict=True)]
+        assert len(lots) == len(groups) and here
+        return self._smoothed(lots)
+
+    def advantages(self, group: Group) -> list[NDArray[np.float32]]:
+        """GRPO's, bounded so that with the group's weight they stay within ``a_max``."""
+        bound = self.a_max / group.weight if group.weight else math.inf
+        return [np.clip(a, -bound, bound) for a in super().advantages(group)]
+
+    def _keep(self, groups: Sequence[Group]) -> tuple[list[Group], int]:
+        """The groups that stay, and how many are to be replaced."""
+        if self.replace == Replace.none:
+            return list(groups), 0
+        values = [self.value(group) for group in groups]
+        low = float(np.quantile(values, self.low_quantile)) if self.replace == Replace.low_value else 0.0
+        flat = [spread(self.scores(group)) == 0.0 for group in groups]
+        kept = [g for g, v, is_flat in zip(groups, values, flat, strict=True) if not is_flat and v >= low]
+        return kept, len(groups) - len(kept)
+
+    def _odds(self, pool: Sequence[Group]) -> list[float]:
+        """How likely each group of the pool is drawn (unnormalised; the most valuable has 1)."""
+        if self.sampling == Draw.random:
+            return [1.0] * len(pool)
+        values = [self.value(group) for group in pool]
+        return [float((v / max(values)) ** (1.0 / self.value_temperature)) for v in values]
+
+    def _smoothed(self, lots: Sequence[tuple[int, Group]]) -> list[Group]:
+        """The groups of (origin, group) with copy number and weight: the k-th of n of one origin counts less."""
+        total = Counter(origin for origin, _ in lots)
+        seen: Counter[int] = Counter()
+        smoothed = []
+        for origin, group in lots:
+            copy = seen[origin]
+            seen[origin] += 1
+            weight = max(SMOOTHING[self.smoothing](copy, total[origin], self.smoothing_gamma), self.w_min)
+            smoothed.append(replace(group, weight=min(weight, 1.0), copy=copy))
+        return smoothed

@@ -1,0 +1,52 @@
+"""How experience is gathered: where an environment meets an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agentrl.chat import Chat, Context
+from agentrl.engine.base import Engine
+from agentrl.envs.base import Env
+from agentrl.types import Group, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything an episode needs to be played."""
+
+    env: Env
+    engine: Engine
+    chat: Chat
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an episode is cut: ``turns`` in all, ``action_tokens`` in one action, ``context_tokens`` in prompt + action."""
+
+    turns: int
+    action_tokens: int
+    context_tokens: int
+
+
+class Rollout(Protocol):
+    """A way of exploring. Built from ``conf/rollout/<name>.yaml``."""
+
+    @property
+    def group_size(self) -> int: ...
+
+    @property
+    def temperature(self) -> float:
+        """Sampling temperature; the learner uses the same."""
+        ...
+
+    @property
+    def pool(self) -> int:
+        """How many different training tasks it wants to see (0: all of them)."""
+        ...
+
+    def play(self, stage: Stage, tasks: Sequence[Task], *, seed: int, step: int) -> list[Group]:
+        """One group for each task, in order. Unscored: ``reward`` is still 0."""
+        ...

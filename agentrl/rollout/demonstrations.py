@@ -1,0 +1,51 @@
+"""Episodes played by the environment's expert instead of the policy: what supervised methods learn from.
+
+A demonstration depends on the run's seed and its task alone, never on the step: drawing a task again gives the
+same demonstration, so ``pool`` tasks are a data set of ``pool`` demonstrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentrl.engine.base import Completion
+from agentrl.rollout.base import Limits, Stage
+from agentrl.rollout.play import Play, refuse_failures
+from agentrl.seeds import derive
+from agentrl.types import Group, Task
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """One demonstration of each task; failed ones are left out when ``only_success``."""
+
+    noise: float
+    only_success: bool
+    pool: int
+    temperature: float
+    max_turns: int
+    action_tokens: int
+    context_tokens: int
+    max_failed: float
+
+    @property
+    def group_size(self) -> int:
+        return 1
+
+    def play(self, stage: Stage, tasks: Sequence[Task], *, seed: int, step: int) -> list[Group]:
+        """A group of one demonstration for each task whose demonstration is kept."""
+        limits = Limits(self.max_turns, self.action_tokens, self.context_tokens)
+        plays = [self._demonstrate(stage, task, limits, seed) for task in tasks]
+        records = [play.record() for play in plays]
+        refuse_failures(records, self.max_failed)
+        return [Group(r.task, (r,)) for r in records if r.success or not self.only_success]
+
+    def _demonstrate(self, stage: Stage, task: Task, limits: Limits, seed: int) -> Play:
+        play = Play(stage, task, 0, limits)
+        expert = stage.env.expert(self.noise, derive(seed, "demonstration", task.id))
+        while (request := play.request(seed, 0)) is not None:
+            action = expert(play.episode)
+            ids = stage.chat.encode_action(action)
+            play.act(action, request.prompt_ids, Completion(ids, (), "stop", stage.engine.version))
+        return play

@@ -1,0 +1,33 @@
+"""G independent plays of every task, all of them advancing together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentrl.rollout.base import Limits, Stage
+from agentrl.rollout.play import Play, advance, refuse_failures
+from agentrl.types import Group, Task
+
+
+@dataclass(frozen=True)
+class Independent:
+    """The plain rollout: every member plays its episode from the start, without looking at its siblings."""
+
+    group_size: int
+    temperature: float
+    max_turns: int
+    action_tokens: int
+    context_tokens: int
+    max_failed: float
+    pool: int
+
+    def play(self, stage: Stage, tasks: Sequence[Task], *, seed: int, step: int) -> list[Group]:
+        """One group of ``group_size`` members for each task. Raises EnvError when too many episodes failed."""
+        limits = Limits(self.max_turns, self.action_tokens, self.context_tokens)
+        plays = [Play(stage, task, member, limits) for task in tasks for member in range(self.group_size)]
+        advance(stage, plays, self.temperature, seed, step)
+        records = [play.record() for play in plays]
+        refuse_failures(records, self.max_failed)
+        size = self.group_size
+        return [Group(task, tuple(records[i * size : (i + 1) * size])) for i, task in enumerate(tasks)]
