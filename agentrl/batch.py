@@ -28,6 +28,7 @@ class Batch:
     weights: torch.Tensor  # [batch, seq] float32
     rollout_logprobs: torch.Tensor  # [batch, seq] float32, the engine's
     old_logprobs: torch.Tensor  # [batch, seq] float32, of the policy before this batch's first update
+    fresh: torch.Tensor  # [batch] bool, sampled by the newest policy_version of the batch
     ref_logprobs: torch.Tensor | None = None  # [batch, seq], if the method needs them
 
     @property

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from enum import StrEnum, auto
+from enum import StrEnum
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -39,7 +39,7 @@ CONF = next((folder for folder in (_HERE / "conf", _HERE.parent / "conf") if fol
 RESUMABLE = ("steps", "log", "checkpoint", "device", "resume")  # what a resumed run may change
 
 
-class PluginConfigs(SearchPathPlugin):  # type: ignore[misc]
+class PluginConfigs(SearchPathPlugin):
     """Append the conf package of every installed ``agentrl.conf`` entry point to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
@@ -53,9 +53,9 @@ Plugins.instance().register(PluginConfigs)
 class Device(StrEnum):
     """Where tensors live; ``auto`` takes a GPU where there is one."""
 
-    auto = auto()
-    cpu = auto()
-    cuda = auto()
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,12 @@ class Words:
     golden: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 0), ("tasks_per_step", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {least}")
-        if self.seconds <= 0:
-            raise ValueError(f"seconds: got {self.seconds:g}, expected more than 0")
+        least = {"steps": 0, "tasks_per_step": 1, "seed": 0, "seconds": 0.1}
+        wrong = [(name, low) for name, low in least.items() if getattr(self, name) < low]
+        if wrong:
+            raise ValueError(
+                "\n".join(f"{name}: got {getattr(self, name)}, expected at least {low}" for name, low in wrong)
+            )
 
 
 @contextmanager
@@ -112,7 +113,11 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | Path | N
 def compose_full(hydra: Hydra, name: str, overrides: Sequence[str]) -> Config:
     """The composed config with its ``hydra`` node and unresolved interpolations. Raises Hydra's own exceptions."""
     return hydra.compose_config(
-        config_name=name, overrides=list(overrides), run_mode=RunMode.RUN, with_log_configuration=False, from_shell=False
+        config_name=name,
+        overrides=list(overrides),
+        run_mode=RunMode.RUN,
+        with_log_configuration=False,
+        from_shell=False,
     )
 
 
@@ -147,16 +152,16 @@ def problems(cfg: Config, only: Collection[str] | None = None) -> Iterator[str]:
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, Config]]:
     """Every node that names a class, with its dotted path. Nodes inside lists are not walked."""
-    if isinstance(node, DictConfig) and not OmegaConf.is_missing(node, "") and node._content is not None:
+    if isinstance(node, DictConfig) and not node._is_none():
         if "_target_" in node:
             yield path, node
-        for key in node:
-            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, str(key)):
-                yield from targets(node[key], f"{path}.{key}" if path else str(key))
+        for key in _keys(node):
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                yield from targets(node[key], f"{path}.{key}" if path else key)
 
 
 def build(node: Config) -> Any:
-    """Build the object that ``node._target_`` names from its own fields. Raises ConfigError listing all its problems."""
+    """Build the object that ``node._target_`` names from its own fields. Raises ConfigError with all its problems."""
     path = str(node._get_full_key(None)) or "config"
     found = list(_node_problems(path, node)) or list(_build_problems(path, node))
     if found:
@@ -165,7 +170,7 @@ def build(node: Config) -> Any:
 
 
 def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
-    """The config of the run ``cfg.resume``; of the command line only the words in ``RESUMABLE`` count.
+    """The config of the run ``cfg.resume``, changed by the ``overrides`` of words in ``RESUMABLE`` (``log`` as a whole).
 
     Raises ConfigError if there is no such run, or if ``overrides`` change anything else.
     """
@@ -181,11 +186,10 @@ def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
         )
     with open_dict(saved):
         for key in given:
-            word = key.split(".")[0]
-            if word in ("log", "checkpoint"):
-                saved[word] = cfg[word]
-            elif word in RESUMABLE:
-                saved[word] = cfg[word]
+            if key.split(".")[0] == "log":
+                saved.log = cfg.log
+            else:
+                OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
         saved.resume = saved.run_dir = str(folder)
     return saved
 
@@ -222,29 +226,24 @@ def nearest(word: str, known: Collection[str]) -> str:
 
 def _word_problems(cfg: Config) -> Iterator[str]:
     known = [field.name for field in fields(Words)]
-    given = [key for key in cfg if not OmegaConf.is_dict(cfg._get_node(key))]
-    for key in given:
-        if key not in known and cfg._get_node(key)._value() is not None:
-            yield f"{key}: unknown; {nearest(str(key), known)}"
-    words = {key: cfg._get_node(key) for key in given if key in known}
-    found = False
+    given = [key for key in _keys(cfg) if not OmegaConf.is_dict(cfg._get_node(key))]
     schema = _schema(Words)
-    for name in words:
-        lines = list(_value_problems("", name, cfg, schema))
-        found = found or bool(lines)
-        yield from lines
-    if not found:
-        try:
-            OmegaConf.to_object(schema)
-        except (OmegaConfBaseException, ValueError) as error:
-            yield _first_line(error)
+    for key in given:
+        if key in known:
+            yield from _value_problems("", key, cfg, schema)
+        else:
+            yield f"{key}: unknown; {nearest(key, known)}"
+    try:
+        OmegaConf.to_object(schema)
+    except (OmegaConfBaseException, ValueError) as error:
+        yield from str(error).splitlines()
 
 
 def _node_problems(path: str, node: Config) -> Iterator[str]:
     try:
-        cls = get_object(node._target_)
+        cls = _locate(node._target_)
     except Exception as error:  # a plug-in's module may fail in any way when imported
-        yield f"{path}._target_: {_first_line(error)}"
+        yield f"{path}._target_: {node._target_} cannot be imported: {type(error).__name__}: {_first_line(error)}"
         return
     if not is_dataclass(cls):
         yield f"{path}._target_: {node._target_} is not a dataclass; its fields are the schema of its YAML"
@@ -255,9 +254,9 @@ def _node_problems(path: str, node: Config) -> Iterator[str]:
         yield f"{path}._target_: {node._target_} cannot be a schema: {_first_line(error)}"
         return
     known = [field.name for field in fields(cls) if field.init]
-    for key in node:
+    for key in _keys(node):
         if key != "_target_" and key not in known:
-            yield f"{path}.{key}: unknown; {nearest(str(key), known)}"
+            yield f"{path}.{key}: unknown; {nearest(key, known)}"
     for name in known:
         if name in node or OmegaConf.is_missing(schema, name):
             yield from _value_problems(path, name, node, schema)
@@ -285,9 +284,18 @@ def _build_problems(path: str, node: Config) -> Iterator[str]:
 
 
 def _construct(node: Config) -> Any:
-    cls = get_object(node._target_)
+    cls = _locate(node._target_)
     values = {key: value for key, value in node.items() if key != "_target_"}
     return OmegaConf.to_object(OmegaConf.merge(_schema(cls), values))
+
+
+def _keys(node: Config) -> list[str]:
+    return [str(key) for key in node]
+
+
+def _locate(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _schema(cls: Any) -> Config:

@@ -74,32 +74,20 @@ def k3(logprobs: torch.Tensor, ref_logprobs: torch.Tensor) -> torch.Tensor:
     return torch.exp(gap) - gap - 1.0
 
 
-def _k2_loss(logprobs: torch.Tensor, ref_logprobs: torch.Tensor, importance: torch.Tensor) -> torch.Tensor:
-    return k2(logprobs, ref_logprobs)
-
-
-def _k3_loss(logprobs: torch.Tensor, ref_logprobs: torch.Tensor, importance: torch.Tensor) -> torch.Tensor:
-    return k3(logprobs, ref_logprobs)
-
-
-def _k3_weighted_loss(logprobs: torch.Tensor, ref_logprobs: torch.Tensor, importance: torch.Tensor) -> torch.Tensor:
-    return importance * k3(logprobs, ref_logprobs)
-
-
 #: (logprobs, ref_logprobs, importance ratio with its gradient) -> per-token term of a loss.
 #: ``k3_weighted`` differentiates through the ratio too: gradient of KL(p || q), on- and off-policy.
 KL_IN_LOSS: Mapping[KL, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    KL.k2: _k2_loss,
-    KL.k3: _k3_loss,
-    KL.k3_weighted: _k3_weighted_loss,
+    KL.k2: lambda logprobs, ref_logprobs, _importance: k2(logprobs, ref_logprobs),
+    KL.k3: lambda logprobs, ref_logprobs, _importance: k3(logprobs, ref_logprobs),
+    KL.k3_weighted: lambda logprobs, ref_logprobs, importance: importance * k3(logprobs, ref_logprobs),
 }
 
 
-def _token(loss_mask: torch.Tensor, length: int) -> torch.Tensor:
+def _token(loss_mask: torch.Tensor, _length: int) -> torch.Tensor:
     return loss_mask.float() / loss_mask.sum().clamp(min=1)
 
 
-def _sequence(loss_mask: torch.Tensor, length: int) -> torch.Tensor:
+def _sequence(loss_mask: torch.Tensor, _length: int) -> torch.Tensor:
     tokens = loss_mask.sum(-1, keepdim=True).clamp(min=1)
     return loss_mask.float() / (tokens * max(loss_mask.shape[0], 1))
 

@@ -2,59 +2,189 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from agentrl import config
-from agentrl.chat import Chat, Context
-from agentrl.checkpoint import Checkpoints
+from agentrl.checkpoint import Checkpoints, latest
+from agentrl.config import Config
 from agentrl.engine.base import Engine
-from agentrl.envs.base import Env
 from agentrl.errors import ConfigError
 from agentrl.evaluate import Evaluate
 from agentrl.learner import Learner
-from agentrl.log import Log
+from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.measure import Clock
 from agentrl.methods.base import Method
 from agentrl.model import Policy
 from agentrl.panel import Panel, panel, require_disjoint
+from agentrl.provenance import provenance
+from agentrl.records import group_from_json, group_to_json
 from agentrl.rewards.base import Reward
 from agentrl.rollout.base import Rollout, Stage
 from agentrl.rollout.supply import TaskOrder
+from agentrl.seeds import derive
 from agentrl.sync import Sync
-from agentrl.types import Group
+from agentrl.types import Group, Task
+
+PAST_GROUPS = 256  # groups of earlier steps kept for methods that draw from them
 
 
 @dataclass
-class Run:
-    """All that one run owns. ``step`` counts optimiser batches, ``episodes`` everything that was played."""
+class Player:
+    """What evaluation needs: a stage, a panel and a log. Training builds on it."""
 
-    cfg: DictConfig
+    cfg: Config
     folder: Path
     stage: Stage
     policy: Policy
+    evaluate: Evaluate
+    panel: Panel
+    clock: Clock
+    facts: dict[str, Any]
+
+    @property
+    def engine(self) -> Engine:
+        return self.stage.engine
+
+    @property
+    def seed(self) -> int:
+        return int(self.cfg.seed)
+
+    def open_log(self, steps: int, first_step: int = 0) -> Many:
+        """The logs that the config names, writing into the run's folder."""
+        sinks = [config.build(node) for _, node in config.targets(self.cfg.log)]
+        return open_logs(sinks, RunFacts(self.folder, steps, config.plain(self.cfg), first_step))
+
+    def close(self) -> None:
+        """Free engine and environment."""
+        self.engine.close()
+        self.stage.env.close()
+
+
+@dataclass
+class Run(Player):
+    """All that one training run owns. ``step`` counts optimiser steps, ``episodes`` everything that was played."""
+
     rollout: Rollout
     reward: Reward
     method: Method
     learner: Learner
     sync: Sync
-    evaluate: Evaluate
-    panel: Panel
     checkpoints: Checkpoints
-    log: Log
     tasks: TaskOrder
-    facts: dict[str, Any]
+    updates: int  # optimiser steps that one batch makes
+    log: Many = field(default_factory=lambda: Many(()))
     step: int = 0
     episodes: int = 0
-    past: deque[Group] = field(default_factory=lambda: deque(maxlen=64))
-    clock: Clock = field(default_factory=Clock)
+    past: deque[Group] = field(default_factory=lambda: deque(maxlen=PAST_GROUPS))
     results: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def engine(self) -> Engine:
-        return self.stage.engine
+    def steps(self) -> int:
+        return int(self.cfg.steps)
+
+    def play(self, tasks: Sequence[Task], call: int = 0) -> list[Group]:
+        """Scored groups of these tasks by the current policy; ``call`` tells repeated plays of one step apart."""
+        groups = self.rollout.play(self.stage, tasks, seed=derive(self.seed, "play", call), step=self.step)
+        self.episodes += sum(len(group.trajectories) for group in groups)
+        return self.reward.score(groups, self.step, self.steps)
+
+    def remember(self, groups: Sequence[Group]) -> None:
+        """Keep played groups for methods that need the ``past``."""
+        if "past" in self.method.needs:
+            self.past.extend(groups)
+
+    def save(self) -> Path:
+        """A checkpoint from which the run continues exactly."""
+        state = {
+            "step": self.step,
+            "episodes": self.episodes,
+            "position": self.tasks.position,
+            "results": self.results,
+            "seconds": dict(self.clock.total),
+            "past": [group_to_json(group) for group in self.past],
+            "panel": self.panel.hash,
+        }
+        parts = {"learner": self.learner.state_dict(), "run": state}
+        with self.clock.phase("save"):
+            return self.checkpoints.save(self.folder, self.step, parts, self.policy.save)
+
+    def restore(self) -> None:
+        """Continue from the newest good checkpoint of the run's folder. Raises CheckpointError, ConfigError."""
+        found = latest(self.folder, lambda text: print(f"agentrl: {text}"))
+        state = found.parts["run"]
+        if state["panel"] != self.panel.hash:
+            raise ConfigError(
+                f"resume={self.folder}: the run was measured on panel {state['panel']}, this environment now makes panel {self.panel.hash}; "
+                "its data or settings changed, so results could not be compared. Restore them, or start a new run"
+            )
+        if "ref_logprobs" in self.method.needs:
+            self.learner.anchor()
+        self.policy.restore(found.model)
+        self.learner.load_state_dict(found.parts["learner"])
+        self.step, self.episodes, self.results = state["step"], state["episodes"], state["results"]
+        self.tasks.position = state["position"]
+        self.clock.total.update(state["seconds"])
+        self.past.extend(group_from_json(group) for group in state["past"])
+
+
+def player(cfg: Config) -> Player:
+    """Everything evaluation needs, built from a checked config. Raises ConfigError, EnvError, DataError."""
+    clock = Clock()
+    with clock.phase("setup"):
+        folder = Path(cfg.run_dir)
+        env = config.build(cfg.env)
+        splits = require_disjoint(env)
+        evaluate: Evaluate = config.build(cfg.eval)
+        chosen = panel(env, evaluate.panel_split, evaluate.tasks)
+        pretrained = config.build(cfg.model)
+        policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
+        engine = config.build(cfg.engine).start(pretrained, str(cfg.device))
+        stage = Stage(env, engine, policy.chat, config.build(cfg.context))
+    facts = {
+        "env": dict(env.fingerprint),
+        "splits": splits,
+        "panel": {"split": chosen.split, "tasks": len(chosen.tasks), "hash": chosen.hash},
+        "model": {
+            "path": pretrained.path,
+            "place": policy.place.describe(),
+            "parameters": policy.parameters_count,
+            "trained": sum(p.numel() for p in policy.parameters()),
+        },
+        "provenance": provenance(),
+    }
+    return Player(cfg, folder, stage, policy, evaluate, chosen, clock, facts)
+
+
+def training_run(cfg: Config) -> Run:
+    """Everything training needs. Raises ConfigError also when ``steps`` does not divide into whole batches."""
+    rollout: Rollout = config.build(cfg.rollout)
+    learning = config.build(cfg.learner)
+    updates = learning.minibatches * learning.epochs
+    if int(cfg.steps) % updates:
+        nearest = (int(cfg.steps) // updates + 1) * updates
+        raise ConfigError(
+            f"steps={cfg.steps}: one batch makes {updates} optimiser steps (learner.minibatches x learner.epochs), "
+            f"so steps must be a multiple of {updates}; try steps={nearest}"
+        )
+    base = player(cfg)
+    batches = int(cfg.steps) // updates
+    run = Run(
+        **{name: getattr(base, name) for name in Player.__dataclass_fields__},
+        rollout=rollout,
+        reward=config.build(cfg.reward),
+        method=config.build(cfg.method),
+        learner=learning.build(base.policy, temperature=rollout.temperature, steps=batches, seed=base.seed),
+        sync=config.build(cfg.sync),
+        checkpoints=config.build(cfg.checkpoint),
+        tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),
+        updates=updates,
+    )
+    if cfg.resume:
+        run.restore()
+    config.save(cfg, run.folder / "config.yaml")
+    run.log = run.open_log(run.steps, run.step)
+    return run

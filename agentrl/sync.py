@@ -32,7 +32,7 @@ class Sync:
     tolerance: float
     tolerance_low: float
 
-    def push(self, policy: Policy, engine: Engine, version: int, moved: bool, canaries: Sequence[tuple[int, ...]], temperature: float) -> dict[str, float]:
+    def push(self, policy: Policy, engine: Engine, version: int, moved: bool | None, canaries: Sequence[tuple[int, ...]], temperature: float) -> dict[str, float]:
         """Load the policy's weights as ``version`` and prove it. Raises EngineError."""
         before = engine.checksum()
         engine.load(policy.named_weights(), version)
@@ -43,13 +43,13 @@ class Sync:
                 f"sync: after pushing version {version} the engine's weights have checksum {after[:12]}, the learner's {ours[:12]}; "
                 "the engine would sample from another policy than the one that learns. This is a bug of the engine: report it"
             )
-        if engine.dtype == policy.dtype and (before != after) != moved:
+        if moved is not None and engine.dtype == policy.dtype and (before != after) != moved:
             raise EngineError(
                 f"sync: the optimiser {'moved' if moved else 'did not move'} the weights, yet the engine's checksum "
                 f"{'stayed' if moved else 'changed'} at version {version}; one of the two holds stale weights"
             )
         gap = self._canary_gap(policy, engine, canaries[: self.canaries], temperature)
-        exact = engine.dtype == torch.float32 and policy.dtype == torch.float32
+        exact = engine.dtype == torch.float32 and policy.compute_dtype == torch.float32
         limit = self.tolerance if exact else self.tolerance_low
         if gap > limit:
             raise EngineError(

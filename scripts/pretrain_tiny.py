@@ -2,30 +2,31 @@
 from __future__ import annotations
 
 import argparse
-import json
+import copy
 import math
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tiny_probes import Probes
 from tiny_text import Mix, Sample, draw, situation
-from tiny_tokenizer import build
+from tiny_tokenizer import build, save as save_tokenizer
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agentrl.envs.webshop.shopper import decide
 
 
-def model_of(vocabulary: int, width: int, layers: int, heads: int) -> Qwen2ForCausalLM:
-    """A small Qwen2 with tied embeddings and mimetic initialisation (half of the heads start as same-token matchers)."""
-    config = Qwen2Config(
+def model_of(vocabulary: int, width: int, layers: int, heads: int) -> LlamaForCausalLM:
+    """A small Llama with tied embeddings and mimetic initialisation (half of the heads start as same-token matchers)."""
+    config = LlamaConfig(
         vocab_size=vocabulary, hidden_size=width, intermediate_size=width * 8 // 3 // 8 * 8, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=1024, tie_word_embeddings=True,
         initializer_range=width**-0.5, bos_token_id=None, pad_token_id=0, eos_token_id=2,
     )
-    model = Qwen2ForCausalLM(config)
+    model = LlamaForCausalLM(config)
     with torch.no_grad():
         for layer in model.model.layers:
             attention = layer.self_attn
@@ -95,59 +96,69 @@ def gate(model, tokenizer, seed: int = 12345, count: int = 600) -> dict[str, flo
 
 
 def main() -> None:
+    """Two stages: careful shoppers (reading is learned), then hasty ones (so that the base shops badly)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("agentrl/assets/tiny"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--steps", type=int, nargs=2, default=[4500, 1500])
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--tokens", type=int, default=6144)
-    parser.add_argument("--probes", type=float, default=0.5)
-    parser.add_argument("--shop", type=float, default=0.7)
-    parser.add_argument("--noises", type=float, nargs="+", default=[0.0])
-    parser.add_argument("--load", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--noises", type=float, nargs="+", default=[0.4, 0.5, 0.7])
+    parser.add_argument("--load", type=Path, help="skip the first stage: start from this folder")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     tokenizer = build()
     model = model_of(len(tokenizer), args.width, args.layers, args.heads)
     if args.load:
-        model = Qwen2ForCausalLM.from_pretrained(args.load, dtype=torch.float32)
-    probes = Probes(args.width, tokenizer)
-    params = [*model.parameters(), *probes.parameters()]
+        model = LlamaForCausalLM.from_pretrained(args.load, dtype=torch.float32)
     print(sum(p.numel() for p in model.parameters()), "parameters", flush=True)
-    optimiser = torch.optim.AdamW(params, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    start, step, seen, budget = time.time(), 0, 0, args.minutes * 60
-    stream = {rows: batches(Mix(args.shop, rows, tuple(args.noises)), tokenizer, args.tokens, rng) for rows in (2, 3, 4)}
-    ema = {}
-    while (done := (time.time() - start) / budget) < 1:
-        rate = args.lr * min(1, (step + 1) / 100) * (1 if done < 0.6 else max(0.02, (1 - done) / 0.4))
-        for g in optimiser.param_groups:
-            g["lr"] = rate
-        ids = next(stream[2 if done < 0.1 and not args.load else 3 if done < 0.2 and not args.load else 4])
+    probes = Probes(args.width, tokenizer)
+    if not args.load:
+        train(model, probes, tokenizer, Mix(0.7, 4, (0.0,)), args.steps[0], args.lr, args.tokens, rng, fresh=True)
+        save(model, args.out.with_name(args.out.name + "_reader"))
+    train(model, probes, tokenizer, Mix(0.7, 4, tuple(args.noises)), args.steps[1], args.lr * 0.4, args.tokens, rng, fresh=False)
+    save(model, args.out)
+
+
+def train(model, probes, tokenizer, mix, steps, lr, tokens, rng, *, fresh) -> None:
+    """AdamW with a short warm-up and a linear decay over the last 40 % of the steps."""
+    params = [*model.parameters(), *probes.parameters()]
+    optimiser = torch.optim.AdamW(params, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    pages = (2, 3, 4) if fresh else (4,)
+    stream = {rows: batches(replace(mix, rows=rows), tokenizer, tokens, rng) for rows in pages}
+    start, seen, ema = time.time(), 0, {}
+    for step in range(1, steps + 1):
+        done = step / steps
+        for group in optimiser.param_groups:
+            group["lr"] = lr * min(1, step / 100, max(0.02, (1 - done) / 0.4))
+        rows = (2 if step < 100 else 3 if step < 250 else 4) if fresh else 4
+        ids = next(stream[rows])
         out = model.model(ids, output_hidden_states=True, use_cache=False)
         lm = lm_loss(model, out.last_hidden_state, ids, 0.3)
         aux, parts = probes(out.hidden_states, ids)
-        loss = lm + args.probes * aux
         optimiser.zero_grad()
-        loss.backward()
+        (lm + 0.5 * aux).backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
         optimiser.step()
-        step, seen = step + 1, seen + ids.numel()
-        for k, v in {"lm": lm.item(), **parts}.items():
-            ema[k] = v if k not in ema else 0.95 * ema[k] + 0.05 * v
-        if step % 50 == 0:
-            print(step, f"{time.time() - start:.0f}s {seen / (time.time() - start):.0f}tok/s", {k: round(v, 3) for k, v in ema.items()}, flush=True)
-        if step % 200 == 0:
-            print("   gate", gate(model, tokenizer, count=300), flush=True)
-    print("   gate", gate(model, tokenizer, count=1000), flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out, save_jinja_files=False)
+        seen += ids.numel()
+        for key, value in {"lm": lm.item(), **parts}.items():
+            ema[key] = 0.95 * ema.get(key, value) + 0.05 * value
+        if step % 100 == 0:
+            rate = seen / (time.time() - start)
+            print(step, f"{time.time() - start:.0f}s {rate:.0f}tok/s", {k: round(v, 3) for k, v in ema.items()}, flush=True)
+        if step % 500 == 0 or step == steps:
+            print("   gate", gate(model, tokenizer), flush=True)
+
+
+def save(model, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    save_tokenizer(folder)
 
 
 if __name__ == "__main__":

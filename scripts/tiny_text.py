@@ -122,6 +122,8 @@ def _item(want: Want, title: list[str], options: dict[str, list[str]], rng: rand
 
 def _copy(rng: random.Random) -> Sample:
     words = rng.sample(ANY_WORDS, rng.randint(1, 6))
+    if grammatical(words):
+        return _copy(rng)
     return Sample("copy " + " ".join(words), "copy " + " ".join(words))
 
 
@@ -141,11 +143,17 @@ def _compare(rng: random.Random) -> Sample:
     return Sample(f"less {a} {b}", f"less {min(a, b)}")
 
 
+def _page(rng: random.Random) -> View:
+    """A results page of a fabricated shop."""
+    while True:
+        _, view = situation(rng)
+        if view.kind == "results":
+            return view
+
+
 def _which(rng: random.Random) -> Sample:
     """Which item has this word? A page of a fabricated shop, read for one word."""
-    want, view = situation(rng)
-    while view.kind != "results" or len(view.rows) < 2:
-        want, view = situation(rng)
+    view = _page(rng)
     row = rng.randrange(len(view.rows))
     word = rng.choice(view.rows[row].words)
     first = next(i for i, r in enumerate(view.rows, 1) if word in r.words)
@@ -154,9 +162,7 @@ def _which(rng: random.Random) -> Sample:
 
 def _read(rng: random.Random) -> Sample:
     """Read the words (or the price) at one label back."""
-    want, view = situation(rng)
-    while view.kind != "results":
-        want, view = situation(rng)
+    view = _page(rng)
     row = rng.randrange(len(view.rows))
     if rng.random() < 0.3:
         return Sample(f"price item{row + 1}\n{view.text()}", f"price {view.rows[row].price:g}")

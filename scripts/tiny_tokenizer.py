@@ -2,11 +2,12 @@
 
 Byte-level, without merges: a word that stands in the vocabulary (with its leading space, or bare at the start of a
 line) is one token, everything else falls back to bytes, so any text survives the round trip. Beside
-the bundled shop it holds words of worlds to come (SQL, kitchens, tools) and spare tokens, so that they need no new embedding table.
+the bundled shop it holds words of worlds to come (SQL, kitchens, tools) and spare tokens: no new embedding is needed for them.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -17,31 +18,319 @@ from agentrl.envs.webshop.words import OPTION_NAMES, OPTION_VALUES, TITLE_WORDS
 PAD, ACT, END = "<pad>", "<act>", "<end>"
 SPARE = 64
 
-SHOP = (
-    "want with under home results for item item1 item2 item3 item4 seen more end none chosen done "
-    "search click next prev back buy"
-).split()
-TASKS = "copy find line pair of is which has count less first last key get same other yes no ask answer word price".split()
-SQL = (
-    "select from where group by having order limit join on as and or not in like between sum avg min max "
-    "distinct asc desc left right inner outer union intersect except null exists case when then else table column show "
-    "describe tables insert update delete create drop database rows row error name id year age city country title "
-    "student students teacher teachers course courses singer singers concert stadium car cars model maker owner flight "
-    "flights airport airline employee employees shop shops product products department salary date number type value "
-    "player players team teams song songs book books author submit query result"
-).split()
-KITCHEN = (
-    "move pick place stack unstack cook cut fry boil fill serve wait robot station stove board fryer sink pot pan "
-    "bread bun lettuce tomato onion cheese patty chicken potato water soup egg meat carrot pepper apple fish rice "
-    "top bottom empty full holding at is on raw cooked chopped fried boiled clear nothing done goal sandwich burger"
-).split()
-TOOLS = (
-    "tool call think plan step weather time distance add subtract multiply divide convert currency translate email calendar "
-    "calculate map route news stock send read write open close list lookup start stop finish code run file user send "
-    "message ticket book hotel restaurant who what where why how many much name from to between the a an it if then "
-    "true false left right up down go take put use look turn"
-).split()
-PUNCTUATION = "| , . : ; = + - * / < > ( ) [ ] { } ? ! ' \" _ # % & @".split()
+SHOP = [
+    "want",
+    "with",
+    "under",
+    "home",
+    "results",
+    "for",
+    "item",
+    "item1",
+    "item2",
+    "item3",
+    "item4",
+    "seen",
+    "more",
+    "end",
+    "none",
+    "chosen",
+    "done",
+    "search",
+    "click",
+    "next",
+    "prev",
+    "back",
+    "buy",
+]
+TASKS = [
+    "copy",
+    "find",
+    "line",
+    "pair",
+    "of",
+    "is",
+    "which",
+    "has",
+    "count",
+    "less",
+    "first",
+    "last",
+    "key",
+    "get",
+    "same",
+    "other",
+    "yes",
+    "no",
+    "ask",
+    "answer",
+    "word",
+    "price",
+]
+SQL = [
+    "select",
+    "from",
+    "where",
+    "group",
+    "by",
+    "having",
+    "order",
+    "limit",
+    "join",
+    "on",
+    "as",
+    "and",
+    "or",
+    "not",
+    "in",
+    "like",
+    "between",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "distinct",
+    "asc",
+    "desc",
+    "left",
+    "right",
+    "inner",
+    "outer",
+    "union",
+    "intersect",
+    "except",
+    "null",
+    "exists",
+    "case",
+    "when",
+    "then",
+    "else",
+    "table",
+    "column",
+    "show",
+    "describe",
+    "tables",
+    "insert",
+    "update",
+    "delete",
+    "create",
+    "drop",
+    "database",
+    "rows",
+    "row",
+    "error",
+    "name",
+    "id",
+    "year",
+    "age",
+    "city",
+    "country",
+    "title",
+    "student",
+    "students",
+    "teacher",
+    "teachers",
+    "course",
+    "courses",
+    "singer",
+    "singers",
+    "concert",
+    "stadium",
+    "car",
+    "cars",
+    "model",
+    "maker",
+    "owner",
+    "flight",
+    "flights",
+    "airport",
+    "airline",
+    "employee",
+    "employees",
+    "shop",
+    "shops",
+    "product",
+    "products",
+    "department",
+    "salary",
+    "date",
+    "number",
+    "type",
+    "value",
+    "player",
+    "players",
+    "team",
+    "teams",
+    "song",
+    "songs",
+    "book",
+    "books",
+    "author",
+    "submit",
+    "query",
+    "result",
+]
+KITCHEN = [
+    "move",
+    "pick",
+    "place",
+    "stack",
+    "unstack",
+    "cook",
+    "cut",
+    "fry",
+    "boil",
+    "fill",
+    "serve",
+    "wait",
+    "robot",
+    "station",
+    "stove",
+    "board",
+    "fryer",
+    "sink",
+    "pot",
+    "pan",
+    "bread",
+    "bun",
+    "lettuce",
+    "tomato",
+    "onion",
+    "cheese",
+    "patty",
+    "chicken",
+    "potato",
+    "water",
+    "soup",
+    "egg",
+    "meat",
+    "carrot",
+    "pepper",
+    "apple",
+    "fish",
+    "rice",
+    "top",
+    "bottom",
+    "empty",
+    "full",
+    "holding",
+    "at",
+    "is",
+    "on",
+    "raw",
+    "cooked",
+    "chopped",
+    "fried",
+    "boiled",
+    "clear",
+    "nothing",
+    "done",
+    "goal",
+    "sandwich",
+    "burger",
+]
+TOOLS = [
+    "tool",
+    "call",
+    "think",
+    "plan",
+    "step",
+    "weather",
+    "time",
+    "distance",
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "convert",
+    "currency",
+    "translate",
+    "email",
+    "calendar",
+    "calculate",
+    "map",
+    "route",
+    "news",
+    "stock",
+    "send",
+    "read",
+    "write",
+    "open",
+    "close",
+    "list",
+    "lookup",
+    "start",
+    "stop",
+    "finish",
+    "code",
+    "run",
+    "file",
+    "user",
+    "send",
+    "message",
+    "ticket",
+    "book",
+    "hotel",
+    "restaurant",
+    "who",
+    "what",
+    "where",
+    "why",
+    "how",
+    "many",
+    "much",
+    "name",
+    "from",
+    "to",
+    "between",
+    "the",
+    "a",
+    "an",
+    "it",
+    "if",
+    "then",
+    "true",
+    "false",
+    "left",
+    "right",
+    "up",
+    "down",
+    "go",
+    "take",
+    "put",
+    "use",
+    "look",
+    "turn",
+]
+PUNCTUATION = [
+    "|",
+    ",",
+    ".",
+    ":",
+    ";",
+    "=",
+    "+",
+    "-",
+    "*",
+    "/",
+    "<",
+    ">",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "?",
+    "!",
+    "'",
+    '"',
+    "_",
+    "#",
+    "%",
+    "&",
+    "@",
+]
 
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}"
@@ -77,16 +366,26 @@ def build() -> PreTrainedTokenizerFast:
         vocabulary[f"<spare{spare}>"] = len(vocabulary)
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(WORD), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(WORD), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (PAD, ACT, END)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=PAD, eos_token=END, chat_template=TEMPLATE,
-        clean_up_tokenization_spaces=False, model_max_length=1024,
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        chat_template=TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=1024,
     )
 
 
 def save(folder: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json (with the chat template inside)."""
     build().save_pretrained(folder, save_jinja_files=False)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")

@@ -1,7 +1,7 @@
 """A world that every method must solve on a CPU in seconds, and a model small enough for it.
 
 Each task shows a colour; the right answer is another colour (a fixed permutation). Two turns: the first
-answer is acknowledged, the second ends the episode; the return is 1 when both were right.
+answer is acknowledged, the second ends the episode; each right one pays a half.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class ColoursEpisode:
             raise RuntimeError("the shop is on fire")
         words = action.content.split()
         self.turn += 1
-        self.right += words[:1] == [ANSWER[self.task.data["colour"]]]
-        done = self.turn >= 2
-        return Step((Message("user", "again"),), float(done and self.right == 2), done, parsed=bool(words))
+        right = words[:1] == [ANSWER[self.task.data["colour"]]]
+        self.right += right
+        return Step((Message("user", "again"),), 0.5 * right, self.turn >= 2, parsed=bool(words))
 
     def actions(self) -> Sequence[str]:
         return COLOURS
@@ -81,10 +81,10 @@ class ColoursEpisode:
 
 
 def save_toy_model(folder: Path, seed: int = 0) -> Path:
-    """A random Qwen2 of a few thousand parameters with a word tokenizer, in Hugging Face layout."""
+    """A random Llama of a few thousand parameters with a word tokenizer, in Hugging Face layout."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     words = ["<pad>", "<act>", "<end>", "<unk>", *COLOURS, "again"]
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
@@ -95,10 +95,10 @@ def save_toy_model(folder: Path, seed: int = 0) -> Path:
         "{% else %}{{ m.content }}\n{% endif %}{% endfor %}{% if add_generation_prompt %}<act>{% endif %}"
     )
     torch.manual_seed(seed)
-    config = Qwen2Config(
+    config = LlamaConfig(
         vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
         max_position_embeddings=64, tie_word_embeddings=True, bos_token_id=None, eos_token_id=2, pad_token_id=0, initializer_range=0.15,
     )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -50,6 +50,11 @@ class Engine(Protocol):
         """policy_version of the weights in use."""
         ...
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the engine keeps its weights in."""
+        ...
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Continue every prompt; answers in the order of the requests. Raises EngineError."""
         ...

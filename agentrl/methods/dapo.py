@@ -1,4 +1,4 @@
-"""DAPO: GRPO with four changes. Yu et al. 2025, "DAPO: an open-source LLM reinforcement learning system at scale", arXiv:2503.14476.
+"""DAPO: GRPO with four changes. Yu et al. 2025, "DAPO: an open-source LLM RL system at scale", arXiv:2503.14476.
 
 1. Clip higher: clip_low .2, clip_high .28 (numbers of the YAML).
 2. Dynamic sampling: groups whose rewards are all equal are dropped and more tasks are played until the batch is full.
@@ -39,12 +39,13 @@ class DAPO(GRPO):
     def __post_init__(self) -> None:
         if not 0 < self.overlong_cache <= self.overlong_max:
             raise ConfigError(
-                f"method.overlong_cache: got {self.overlong_cache}, expected 1 to overlong_max={self.overlong_max} tokens; "
+                f"method.overlong_cache: got {self.overlong_cache}, expected 1 to "
+                f"overlong_max={self.overlong_max} tokens; "
                 "set overlong_max to the longest play you accept and overlong_cache to the soft part of it"
             )
 
     def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
-        """Groups with a spread of rewards, played until there are as many as before (at most ``max_rounds`` more rounds)."""
+        """Groups with a spread of rewards, played until the batch is full or ``max_rounds`` are spent."""
         kept = [group for group in groups if _informative(group)]
         dropped = [group for group in groups if not _informative(group)]
         for _ in range(self.max_rounds):

@@ -9,9 +9,9 @@ For the G plays of one task with rewards r_1..r_G, token t of play i::
 
 Differs from the paper:
 - the standard deviation is the population's (``std_ddof`` 0; the paper does not say);
-- plays have several turns: environment tokens are masked out everywhere, and in a ``window`` context every turn is a row;
-- ``aggregation: token`` by default; the paper's mean over each sequence first is ``sequence`` (rows, where turns are rows);
-- ``kl_coef`` is 0 by default, which saves the reference model; the paper's .04 with its estimator k3 is one override away;
+- plays have several turns: environment tokens are masked out everywhere; in a ``window`` context each turn is a row;
+- ``aggregation: token`` by default; the paper's mean over each sequence (here: row) first is ``sequence``;
+- ``kl_coef`` is 0 by default, which saves the reference model; the paper's .04 (estimator k3) is an override away;
 - an entropy bonus can be added (``entropy_coef``, off by default).
 """
 
@@ -52,7 +52,7 @@ class GRPO:
     def skips_zero_advantage(self) -> bool:
         return self.kl_coef == 0.0 and self.entropy_coef == 0.0
 
-    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
+    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:  # noqa: ARG002
         """All groups, once."""
         return list(groups)
 

@@ -1,4 +1,4 @@
-"""VSPO: value-based sampling policy optimisation. arXiv:2512.07478 (v1 December 2025, v2 January 2026), with PRS rewards.
+"""VSPO: value-based sampling policy optimisation, with PRS rewards. arXiv:2512.07478 (v1 12/2025, v2 01/2026).
 
 GRPO on a batch in which groups that teach nothing are replaced by valuable ones. For a task with rewards r_1..r_G::
 
@@ -7,7 +7,8 @@ GRPO on a batch in which groups that teach nothing are replaced by valuable ones
     A' = clip(A * w_k, -a_max, a_max),  w_k = clip(gamma^k, w_min, 1)   value smoothing of the k-th copy of a group
 
 Differs from the paper, which gives V and the idea of smoothing in words only:
-- R_max is 1, the highest attainable reward, or the group's best (``r_max: group``); a "variance" V is ``v_spread: var``;
+- R_max is 1, the highest attainable reward, or the group's best (``r_max: group``); V with a variance is
+  ``v_spread: var``;
 - replacements come from the batch itself or from a buffer of recent batches, re-using their plays or, with
   ``fresh_rollouts``, playing the drawn tasks again (counted as episodes);
 - the smoothing formulas are ours: ``geometric`` (above), ``inverse`` 1/n and ``sqrt`` 1/sqrt(n) for n copies, ``none``;
@@ -48,7 +49,7 @@ class Ceiling(StrEnum):
 
 
 class Replace(StrEnum):
-    """Which groups give way: ``none``, those with ``zero_adv``\\ antage, or also those of ``low_value``."""
+    """Which groups give way: ``none``, those of zero advantage (``zero_adv``), or also those of ``low_value``."""
 
     none = auto()
     zero_adv = auto()
@@ -56,10 +57,10 @@ class Replace(StrEnum):
 
 
 class Draw(StrEnum):
-    """Replacements are drawn by ``value`` or at ``random``."""
+    """Replacements are drawn ``by_value`` or ``at_random``."""
 
-    value = auto()
-    random = auto()
+    by_value = auto()
+    at_random = auto()
 
 
 class Source(StrEnum):
@@ -80,10 +81,10 @@ class Smoothing(StrEnum):
 
 #: (copy k = 0, 1, ..; copies n; gamma) -> weight before the floor.
 SMOOTHING: Mapping[Smoothing, Callable[[int, int, float], float]] = {
-    Smoothing.geometric: lambda k, n, gamma: gamma**k,
-    Smoothing.inverse: lambda k, n, gamma: 1.0 / n,
-    Smoothing.sqrt: lambda k, n, gamma: 1.0 / math.sqrt(n),
-    Smoothing.none: lambda k, n, gamma: 1.0,
+    Smoothing.geometric: lambda k, _n, gamma: gamma**k,
+    Smoothing.inverse: lambda _k, n, _gamma: 1.0 / n,
+    Smoothing.sqrt: lambda _k, n, _gamma: 1.0 / math.sqrt(n),
+    Smoothing.none: lambda _k, _n, _gamma: 1.0,
 }
 
 
@@ -126,15 +127,14 @@ class VSPO(GRPO):
     def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
         """As many groups as before: the ones worth keeping, and drawn copies in place of the others."""
         kept, missing = self._keep(groups)
-        past = supply.past[-self.buffer_batches * len(groups) :] if self.source == Source.buffer else ()
+        past = list(supply.past)[-self.buffer_batches * len(groups) :] if self.source == Source.buffer else []
         pool = [group for group in (*kept, *past) if self.value(group) > 0.0]
         if not missing or not pool:
             return list(groups)
-        drawn = supply.rng.choices(range(len(pool)), self._odds(pool), k=missing)
-        here = {id(group) for group in kept}
-        plays = supply.play([pool[i].task for i in drawn]) if self.fresh_rollouts else [pool[i] for i in drawn]
-        lots = [(id(group), group) for group in kept] + [(id(pool[i]), play) for i, play in zip(drawn, plays, strict=True)]
-        assert len(lots) == len(groups) and here
+        drawn = supply.rng.choices(pool, self._odds(pool), k=missing)
+        plays = supply.play([group.task for group in drawn]) if self.fresh_rollouts else drawn
+        lots = [(id(group), group) for group in kept]
+        lots += [(id(origin), play) for origin, play in zip(drawn, plays, strict=True)]
         return self._smoothed(lots)
 
     def advantages(self, group: Group) -> list[NDArray[np.float32]]:
@@ -154,10 +154,11 @@ class VSPO(GRPO):
 
     def _odds(self, pool: Sequence[Group]) -> list[float]:
         """How likely each group of the pool is drawn (unnormalised; the most valuable has 1)."""
-        if self.sampling == Draw.random:
+        if self.sampling == Draw.at_random:
             return [1.0] * len(pool)
         values = [self.value(group) for group in pool]
-        return [float((v / max(values)) ** (1.0 / self.value_temperature)) for v in values]
+        top = max(values)
+        return [float((v / top) ** (1.0 / self.value_temperature)) for v in values]
 
     def _smoothed(self, lots: Sequence[tuple[int, Group]]) -> list[Group]:
         """The groups of (origin, group) with copy number and weight: the k-th of n of one origin counts less."""

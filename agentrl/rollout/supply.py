@@ -49,7 +49,7 @@ class LiveSupply:
         self, order: TaskOrder, past: deque[Group], seed: int, step: int, play: Callable[[Sequence[Task], int], list[Group]]
     ) -> None:
         self.rng = random.Random(derive(seed, "refill", step))
-        self.past: Sequence[Group] = past
+        self.past: Sequence[Group] = tuple(past)
         self.extra: list[Group] = []
         self._order = order
         self._play = play

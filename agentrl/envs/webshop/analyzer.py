@@ -14,10 +14,11 @@ from functools import cache, lru_cache
 
 from nltk.stem.porter import PorterStemmer
 
-STOP_WORDS = frozenset(
+_STOP_WORDS = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this"
-    " to was will with".split()
+    " to was will with"
 )
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 MAX_TOKEN = 255
 _MID_LETTER = ":\u00b7\u0387\u055f\u05f4\u2027\ufe13\ufe55\uff1a"
 _MID_NUMBER = ",;\u037e\u0589\u060c\u060d\u066c\u07f8\u2044\ufe10\ufe14\ufe50\ufe54\uff0c\uff1b"
@@ -55,6 +56,17 @@ def _ranges(categories: frozenset[str]) -> str:
     return "".join(parts)
 
 
+def _word(letter: str, number: str, joiner: str, mids: tuple[str, str], katakana: str) -> str:
+    """Runs of letters and digits with the marks that join them (rules WB5 to WB13 of UAX #29)."""
+    letters = f"(?:{letter})+(?:{mids[0]}(?:{letter})+)*"
+    numbers = f"(?:{number})+(?:{mids[1]}(?:{number})+)*"
+    core = f"(?:(?:{letters}|{numbers})+{katakana})"
+    return f"(?:{joiner})*{core}(?:(?:{joiner})+{core})*(?:{joiner})*"
+
+
+_ASCII_WORD = re.compile(_word("[A-Za-z]", "[0-9]", "_", ("[:.']", "[,;.']"), ""))
+
+
 @cache
 def _token_pattern() -> re.Pattern[str]:
     """One alternative for each token type of UAX #29 as Lucene names them."""
@@ -64,13 +76,11 @@ def _token_pattern() -> re.Pattern[str]:
     letter = f"(?![{special}{_VOICED}])[{letters}{_OTHER_ALPHABETIC}]{extend}"
     number = f"[{_ranges(frozenset({'Nd'}))}\u066b]{extend}"
     joiner = f"[{_JOINER}]{extend}"
-    katakana = f"[{_KATAKANA}]{extend}"
-    words = f"{letter}(?:(?:(?:{joiner})*|[{_MID_LETTER}{_MID_BOTH}]{extend}){letter})*"
-    numbers = f"{number}(?:(?:(?:{joiner})*|[{_MID_NUMBER}{_MID_BOTH}]{extend}){number})*"
-    core = f"(?:{katakana}(?:(?:{joiner})*{katakana})*|(?:{words}|{numbers})+)"
+    katakana = f"|[{_KATAKANA}]{extend}(?:(?:{joiner})*[{_KATAKANA}]{extend})*"
+    mids = (f"[{_MID_LETTER}{_MID_BOTH}]{extend}", f"[{_MID_NUMBER}{_MID_BOTH}]{extend}")
     picture = f"[{_PICTURES}](?:\ufe0f|[{_SKIN}])?(?:\u200d[{_PICTURES}](?:\ufe0f|[{_SKIN}])?)*"
     alternatives = (
-        f"(?:{joiner})*{core}(?:(?:{joiner})+{core})*(?:{joiner})*",
+        _word(letter, number, joiner, mids, katakana),
         f"[{_FLAGS}]{{2}}",
         picture,
         f"[{_SOUTHEAST}]+",
@@ -84,7 +94,7 @@ def _stemmer() -> PorterStemmer:
     return PorterStemmer(mode=PorterStemmer.MARTIN_EXTENSIONS)
 
 
-@lru_cache(maxsize=262_144)
+@lru_cache(maxsize=32_768)
 def term_of(word: str) -> str:
     """The search term of one word, "" for a stop word."""
     if len(word) > 1 and word[-1] in "sS" and word[-2] in "'\u2019\uff07":
@@ -98,7 +108,7 @@ def term_of(word: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """The words of a text as Lucene's StandardTokenizer cuts them (longer ones in pieces of 255 characters)."""
-    words = _token_pattern().findall(text)
+    words = (_ASCII_WORD if text.isascii() else _token_pattern()).findall(text)
     if all(len(word) <= MAX_TOKEN for word in words):
         return words
     return [word[i : i + MAX_TOKEN] for word in words for i in range(0, len(word), MAX_TOKEN)]

@@ -1,16 +1,19 @@
-"""The compact view of the shop: pages of 15-80 tokens that a tiny model can read.
+"""The compact view of the shop: pages of 10-60 tokens that a tiny model can read.
 
 The faithful text view needs a language model; this one shows the same session as short plain words, each
-word one token of the bundled tokenizer, and each choice a single token (``item3``). Title first, label after it, so that
-a causal model can gather what it read of a title at its label. Only the base shows where it stands::
+word one token of the bundled tokenizer, and each choice a single token (``item3``). Titles come before their
+labels, so that a causal model can gather at a label what it has read of the title. The goal line and the pages::
 
-    want slim red wool hat with small under 40                                   (the goal, shown at every turn)
+    want slim red wool hat with small snug under 40
     home
-    results 1 for red wool hat | bexley slim red wool hat 35 item1 | ... item4 seen more
-    item bexley slim red wool hat 35 | size small medium large | chosen small
+    results 1 for red wool hat | bexley slim red wool hat 35 item1 | ... | velmora slim blue wool hat 20 item4 seen more
+    item bexley slim red wool hat 35 | size small medium large | fit snug loose relaxed | chosen small
+    done
 
-Actions: ``search <words>``, ``click item1`` .. ``click item4``, ``click next``, ``click prev``, ``click back`` (from an item to the
-results, from the results to the home page), ``click <option value>``, ``click buy``.
+Actions: ``search <words>`` (on the home page), ``click item1`` .. ``click item4``, ``click next``, ``click prev``,
+``click back`` (from an item to the results, from the results to the home page), ``click <option value>``,
+``click buy``.
+Goal and page together are all a player needs: nothing earlier changes what can still be reached.
 """
 
 from __future__ import annotations
@@ -140,7 +143,7 @@ def to_action(session: Session, shop: Shop, text: str) -> str | None:
     return f"click[{_target(session, shop, rest)}]"
 
 
-def actions(session: Session, shop: Shop) -> list[str]:
+def actions(session: Session, _shop: Shop) -> list[str]:
     """All compact clicks the page offers, or a search for the goal's words on the home page."""
     if session.page == "index":
         return [" ".join(["search", *want_of(session.goal).words])]
@@ -158,7 +161,7 @@ def _has_more(session: Session) -> bool:
 
 
 def _target(session: Session, shop: Shop, label: str) -> str:
-    """The faithful button behind a compact label; ``search`` (which nothing happens on) when the page does not offer it."""
+    """The faithful button behind a compact label; ``search``, which does nothing, when the page does not offer it."""
     if session.page == "results":
         buttons = {"back": "back to search"}
         buttons |= {"next": "next >"} if _has_more(session) else {}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.envs.base import Expert, Step
+from agentrl.envs.webshop.disk import MARK
 from agentrl.envs.webshop.goals import Goal, human_goals, synthetic_goals
 from agentrl.envs.webshop.nouns import load_nouns
 from agentrl.envs.webshop.pages import Session, State
@@ -31,7 +32,6 @@ from agentrl.types import Message, Messages, Split, Task
 
 BUNDLED = "bundled"
 GOALS = ("auto", "bundled", "synthetic", "human")
-DISK_MARK = "shop.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class WebShop:
     data           ``bundled`` (generated catalogue), or a folder: official files, or one made by import_webshop
     goals          ``auto`` (bundled: the catalogue's; official: synthetic), ``bundled``, ``synthetic``, ``human``
     view           ``auto`` (bundled: compact; official: text), ``text``, ``text_rich``, ``compact``
+    max_turns      actions per episode, for the rollout (no limit inside)
     compat         the original's quirks (listed in ``pages`` and ``reward``)
     seed           of catalogue, range prices and price limits; part of the data, not of a run: panels depend on it
     products       size of the bundled catalogue
@@ -111,6 +112,7 @@ class WebShop:
     data: str = BUNDLED
     goals: str = "auto"
     view: str = "auto"
+    max_turns: int = 10
     compat: bool = True
     seed: int = 0
     products: int = 4000
@@ -125,14 +127,14 @@ class WebShop:
             raise ConfigError(f"env.goals is {self.goals!r}; expected one of {', '.join(GOALS)}")
         if self.view not in ("auto", *VIEWS):
             raise ConfigError(f"env.view is {self.view!r}; expected one of auto, {', '.join(VIEWS)}")
-        for name, least in (("products", 1), ("page_size", 0), ("val", 0), ("test", 1)):
+        for name, least in (("products", 1), ("max_turns", 1), ("page_size", 0), ("val", 0), ("test", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"env.{name} is {getattr(self, name)}; expected at least {least}")
         bundled = self.data == BUNDLED
         if bundled and self.goals == "human":
             raise ConfigError("env.goals is 'human' but env.data is 'bundled', which has none; give env.data=FOLDER")
         if not bundled and self.goals == "bundled":
-            raise ConfigError(f"env.goals is 'bundled' but env.data is {self.data!r}; use goals=synthetic or goals=human")
+            raise ConfigError(f"env.goals is 'bundled' but env.data is {self.data!r}; use synthetic or human goals")
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the fields travel: another process loads its own shop."""
@@ -172,7 +174,7 @@ class WebShop:
                 self._catalogue.items, name=f"bundled-{self.products}-{self.seed}", seed=self.seed, nouns=nouns
             )
         folder = Path(self.data)
-        if (folder / DISK_MARK).is_file():
+        if (folder / MARK).is_file():
             return Shop.open(folder, nouns=nouns)
         return Shop.load(folder, seed=self.seed, nouns=nouns)
 
@@ -214,7 +216,8 @@ class WebShop:
         tasks = self._panels[split]
         if not tasks:
             raise DataError(
-                f"webshop data {self.data!r} with {self.goal_kind} goals leave no {split} tasks; use goals=synthetic or more data"
+                f"webshop data {self.data!r} with {self.goal_kind} goals leave no {split} tasks;"
+                " use goals=synthetic or more data"
             )
         return tasks
 
@@ -243,6 +246,18 @@ class WebShop:
 
         expert: Expert = Shopper(self, noise, seed)
         return expert
+
+    def replay(self, golden: Path) -> dict[str, Any]:
+        """Compare with a recorded file of the original (see ``replay``). Raises DataError on a damaged file."""
+        from agentrl.envs.webshop.replay import replay
+
+        return replay(self, golden)
+
+    def bench(self, seconds: float) -> dict[str, Any]:
+        """Speed and memory (see ``bench``), measured for about ``seconds``."""
+        from agentrl.envs.webshop.bench import bench
+
+        return bench(self, seconds)
 
     def close(self) -> None:
         """Nothing to free."""

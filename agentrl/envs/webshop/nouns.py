@@ -22,12 +22,13 @@ from typing import Protocol
 
 from agentrl.errors import DataError
 
-STOP_WORDS = frozenset(
-    "about above after all and any are around before below between both but can compatible each easy every extra for from great"
-    " had has have her his how into its large more most much new non not off one only other our out over own per plus set"
-    " size small some such than that the their them then these they this those three through too two under until use very via"
-    " was were what when where which while who why will with within without you your".split()
+_STOP_WORDS = (
+    "about above after all and any are around before below between both but can compatible each easy every extra for"
+    " from great had has have her his how into its large more most much new non not off one only other our out over own"
+    " per plus set size small some such than that the their them then these they this those three through too two under"
+    " until use very via was were what when where which while who why will with within without you your"
 )
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 _WORD = re.compile(r"[A-Za-z]{3,}")
 
 
@@ -37,7 +38,7 @@ class Nouns(Protocol):
     @property
     def name(self) -> str: ...
 
-    def __call__(self, asin: str, title: str) -> tuple[str, ...]: ...
+    def __call__(self, asin: str, title: str, /) -> tuple[str, ...]: ...
 
 
 @lru_cache(maxsize=65_536)
@@ -52,7 +53,7 @@ class RuleNouns:
 
     name: str = "rules"
 
-    def __call__(self, asin: str, title: str) -> tuple[str, ...]:
+    def __call__(self, _asin: str, title: str, /) -> tuple[str, ...]:
         return rule_nouns(title)
 
 
@@ -63,7 +64,7 @@ class TableNouns:
     name: str
     table: Mapping[str, tuple[str, ...]] = field(repr=False)
 
-    def __call__(self, asin: str, title: str) -> tuple[str, ...]:
+    def __call__(self, asin: str, title: str, /) -> tuple[str, ...]:
         nouns = self.table.get(asin)
         return rule_nouns(title) if nouns is None else nouns
 

@@ -68,21 +68,21 @@ class Session:
     """
 
     __slots__ = (
+        "compat",
         "goal",
         "keywords",
         "options",
         "outcome",
         "page",
         "page_number",
+        "page_size",
         "product",
         "results",
         "searches",
         "seen",
         "shop",
-        "total_results",
-        "page_size",
-        "compat",
         "show_attributes",
+        "total_results",
     )
 
     def __init__(
@@ -223,7 +223,7 @@ class Session:
         self.options = {}
 
     def _find(self, keywords: tuple[str, ...]) -> tuple[int, ...]:
-        """Product indices that answer the keywords, best first; ``<r>``, ``<c>`` and ``<q>`` are the original's commands."""
+        """Product indices that answer the keywords, best first (``<r>``, ``<c>``, ``<q>``: special searches)."""
         first = keywords[0]
         self.searches += 1
         if first == "<r>":

@@ -44,7 +44,9 @@ def goal_of(task: Task) -> Goal:
     return Goal.from_dict(record)
 
 
-def bundled_panels(goals: Mapping[str, Sequence[Mapping[str, Any]]], sizes: Mapping[str, int]) -> dict[Split, list[Task]]:
+def bundled_panels(
+    goals: Mapping[Split, Sequence[Mapping[str, Any]]], sizes: Mapping[str, int]
+) -> dict[Split, list[Task]]:
     """The catalogue's own splits; val and test cut to ``sizes``."""
     return {
         split: [

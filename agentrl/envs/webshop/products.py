@@ -50,7 +50,9 @@ def keep(items: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for item in items:
         asin = item.get("asin")
         if not isinstance(asin, str):
-            raise DataError(f"a product without a text `asin` was found after {len(seen)} products; is this items file whole?")
+            raise DataError(
+                f"a product without a text `asin` was found after {len(seen)} products; is this items file whole?"
+            )
         if asin == "nan" or len(asin) > 10 or asin in seen:
             continue
         seen.add(asin)
@@ -64,7 +66,9 @@ def parse_pricing(text: str | None) -> tuple[float, ...]:
     try:
         values = [float(_NOT_A_NUMBER.sub("", part)) for part in text.split("$")[1:]]
     except ValueError:
-        raise DataError(f"pricing {text!r} holds no dollar amount; expected text such as '$12.99' or '$5 - $9'") from None
+        raise DataError(
+            f"pricing {text!r} holds no dollar amount; expected text such as '$12.99' or '$5 - $9'"
+        ) from None
     if not values:
         raise DataError(f"pricing {text!r} holds no `$`; expected text such as '$12.99' or '$5 - $9'")
     return tuple(values[:2])

@@ -27,15 +27,16 @@ from agentrl.envs.webshop.products import Product
 from agentrl.errors import EnvError
 
 MATCH = 85
-COLOURS = (
-    "alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo"
-    " caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream crystal"
-    " dark denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather indigo ivory"
-    " ivy khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha multicolor mushroom"
-    " mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal rust sand sapphire"
-    " seashell silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise violet walnut wheat white"
-    " wine yellow"
-).split()
+_COLOUR_WORDS = (
+    "alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel "
+    "camo caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry "
+    "cream crystal dark denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey "
+    "heather indigo ivory ivy khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight "
+    "mint mocha multicolor mushroom mustard natural navy nude olive orange peach pewter pink plum purple rainbow "
+    "red rose royal rust sand sapphire seashell silver skull slate steel stone stonewash sunflower tan taupe teal "
+    "tiger turquoise violet walnut wheat white wine yellow"
+)
+COLOURS = tuple(_COLOUR_WORDS.split())
 _NOT_WORD = re.compile(r"\W")
 
 
@@ -47,24 +48,24 @@ class Score:
     parts: Mapping[str, float | bool]
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def _cleaned(text: str) -> str:
     return _NOT_WORD.sub(" ", text.encode("ascii", "ignore").decode()).lower().strip()
 
 
-@lru_cache(maxsize=131_072)
+@lru_cache(maxsize=32_768)
 def similar(a: str, b: str) -> bool:
     """Whether two texts share enough words (token set ratio, rounded, above 85)."""
     return round(fuzz.token_set_ratio(_cleaned(a), _cleaned(b))) > MATCH
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def normal_colour(text: str) -> str:
     """The first listed colour word contained in ``text``, else ``text``."""
     return next((colour for colour in COLOURS if colour in text), text)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def _normal_pair(name: str, value: str) -> str:
     return next((colour for colour in COLOURS if colour in (name, value)), str((name, value)))
 
@@ -78,9 +79,9 @@ def _wanted_options(goal: Goal, *, compat: bool) -> list[str]:
     return [normal_colour(value) for value in options.values()]
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def _categories(path: str) -> frozenset[str]:
-    return frozenset(part.strip() for part in path.split("›"))
+    return frozenset(part.strip() for part in path.split("\u203a"))
 
 
 def type_parts(goal: Goal, product: Product, nouns: Nouns) -> dict[str, float | bool]:
@@ -118,7 +119,13 @@ def attributes_met(goal: Goal, product: Product) -> int:
 
 
 def score(
-    goal: Goal, product: Product, options: Mapping[str, str], nouns: Nouns, *, compat: bool = True, price: float | None = None
+    goal: Goal,
+    product: Product,
+    options: Mapping[str, str],
+    nouns: Nouns,
+    *,
+    compat: bool = True,
+    price: float | None = None,
 ) -> Score:
     """Score the purchase of ``product`` with the chosen ``options`` {name: value}.
 
@@ -126,7 +133,9 @@ def score(
     to divide by, or with a price limit that is not positive.
     """
     if goal.price_upper <= 0:
-        raise EnvError(f"goal for {goal.asin} has price_upper {goal.price_upper}; expected a positive number of dollars")
+        raise EnvError(
+            f"goal for {goal.asin} has price_upper {goal.price_upper}; expected a positive number of dollars"
+        )
     if not goal.attributes:
         raise EnvError(f"goal for {goal.asin} names no attributes; expected at least one")
     kind = type_parts(goal, product, nouns)

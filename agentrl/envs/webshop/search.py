@@ -4,7 +4,7 @@
     score(d,q) = sum over t of  w - w / (1 + tf * norm(d)),   w = (times t occurs in q) * idf(t)
     norm(d)    = 1 / (k1 * ((1 - b) + b * dl(d) / avgdl)),    k1 = .9, b = .4
 
-in single precision; dl is Lucene's one-byte quantised length, avgdl the mean of the true lengths. Ties go to
+with parts in single and their sum in double precision, rounded to single; dl is Lucene's one-byte quantised length, avgdl the mean of the true lengths. Ties go to
 the smaller document id (text order). The postings hold ``1 + tf * norm(d)``, so a query is a few array sums.
 """
 
@@ -93,30 +93,37 @@ class Index:
         weights = self.weights(analyze(query))
         if not weights:
             return []
-        scores = np.zeros(self.documents, dtype=np.float32)
-        for number, weight in weights:
-            start, stop = self.starts[number], self.starts[number + 1]
-            scores[self.docs[start:stop]] += weight - weight / self.loads[start:stop]
+        spans = [(int(self.starts[number]), int(self.starts[number + 1])) for number, _ in weights]
+        loads = np.concatenate([self.loads[start:stop] for start, stop in spans])
+        docs = np.concatenate([self.docs[start:stop] for start, stop in spans])
+        w = np.repeat(np.array([weight for _, weight in weights]), [stop - start for start, stop in spans])
+        scores = np.bincount(docs, w - w / loads, self.documents).astype(np.float32)
         found = np.flatnonzero(scores >= self._bar(scores, k))
         values = scores[found]
-        best = np.lexsort((self.rank[found], -values))[:k]
-        return list(zip(found[best].tolist(), values[best].tolist(), strict=True))
+        if len(found) > k:
+            best = values >= np.partition(values, -k)[-k]
+            found, values = found[best], values[best]
+        order = np.lexsort((self.rank[found], -values))[:k]
+        return list(zip(found[order].tolist(), values[order].tolist(), strict=True))
 
-    def _bar(self, scores: Floats, k: int) -> np.float32:
-        """A positive score that at least the best ``k`` documents reach (few others do)."""
+    @staticmethod
+    def _bar(scores: Floats, k: int) -> np.float32:
+        """A positive score that the best ``k`` documents reach: in big shops the k-th best of the blocks' best."""
         least = np.float32(np.finfo(np.float32).tiny)
-        if len(scores) <= k:
+        blocks = len(scores) // _BLOCK
+        if blocks <= k:
             return least
-        if len(scores) >= 4 * _BLOCK:
-            whole = len(scores) // _BLOCK * _BLOCK
-            scores = np.maximum.reduceat(scores, np.arange(0, whole, _BLOCK)) if whole // _BLOCK > k else scores
-        return max(least, np.partition(scores, -k)[-k])
+        tops = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+        return max(least, np.partition(tops, -k)[-k])
 
 
 def build(documents: Iterable[Sequence[str]], ids: Sequence[str]) -> Index:
     """An in-memory index of documents given as terms; ``ids`` (text) break ties."""
     numbers: dict[str, int] = {}
-    term_of, doc_of, tf_of, lengths = [], [], [], []
+    term_of: list[int] = []
+    doc_of: list[int] = []
+    tf_of: list[int] = []
+    lengths: list[int] = []
     for doc, terms in enumerate(documents):
         counts: Mapping[str, int] = Counter(terms)
         term_of += [numbers.setdefault(term, len(numbers)) for term in counts]
@@ -140,7 +147,11 @@ def build(documents: Iterable[Sequence[str]], ids: Sequence[str]) -> Index:
 
 def ranks(ids: Sequence[str]) -> Ints:
     """Place of every id in text order [docs]."""
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    result = np.empty(len(ids), dtype=np.int32)
-    result[order] = np.arange(len(ids), dtype=np.int32)
+    return inverse(np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int32))
+
+
+def inverse(order: Ints) -> Ints:
+    """The inverse of a permutation."""
+    result = np.empty(len(order), dtype=np.int32)
+    result[order] = np.arange(len(order), dtype=np.int32)
     return result

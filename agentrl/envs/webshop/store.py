@@ -8,12 +8,14 @@ answer the same questions; nothing in a shop changes after it is built, except b
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from agentrl.envs.webshop import search
+import numpy as np
+
+from agentrl.envs.webshop import disk, search
 from agentrl.envs.webshop.analyzer import analyze
 from agentrl.envs.webshop.nouns import Nouns, RuleNouns
 from agentrl.envs.webshop.official import read_official
@@ -21,7 +23,27 @@ from agentrl.envs.webshop.products import Product, contents, keep, parse
 
 __all__ = ["Product", "Shop"]
 
-CACHED_SEARCHES = 32_768
+CACHED_SEARCHES = 8_192
+
+
+class Products(Protocol):
+    """A sequence of products that can be asked for a category or query."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Product: ...
+
+    def __iter__(self) -> Iterator[Product]: ...
+
+    def where(self, field: str, value: str) -> tuple[int, ...]: ...
+
+
+class ProductList(list[Product]):
+    """Products in memory."""
+
+    def where(self, field: str, value: str) -> tuple[int, ...]:
+        """Indices of the products whose ``field`` ('category' or 'query') is ``value``."""
+        return tuple(product.index for product in self if getattr(product, field) == value)
 
 
 class Shop:
@@ -34,7 +56,7 @@ class Shop:
     def __init__(
         self,
         name: str,
-        products: Sequence[Product],
+        products: Products,
         index: search.Index,
         numbers: Mapping[str, int],
         *,
@@ -67,10 +89,10 @@ class Shop:
         ``extras``: entries of ``items_ins_v2`` by asin; without it, the items' own ``attributes`` count.
         """
         rng = random.Random(seed)
-        products = [
+        products = ProductList(
             parse(item, index, rng, None if extras is None else extras.get(item["asin"], {}))
             for index, item in enumerate(keep(items))
-        ]
+        )
         asins = [product.asin for product in products]
         index = search.build((analyze(contents(product)) for product in products), asins)
         numbers = {asin: i for i, asin in enumerate(asins)}
@@ -91,11 +113,11 @@ class Shop:
 
     @classmethod
     def open(cls, folder: Path, *, nouns: Nouns | None = None) -> Shop:
-        """A folder written by ``disk.build``, memory-mapped. Raises DataError when it is damaged or of another version."""
-        from agentrl.envs.webshop.disk import open_folder
-
-        parts = open_folder(folder)
-        return cls(parts.name, parts.products, parts.index, parts.numbers, nouns=nouns, human=parts.human, rng=parts.rng)
+        """A folder written by ``disk.build``, memory-mapped. Raises DataError when it is damaged or too old."""
+        parts = disk.open_folder(folder)
+        return cls(
+            parts.name, parts.products, parts.index, parts.numbers, nouns=nouns, human=parts.human, rng=parts.rng
+        )
 
     def __len__(self) -> int:
         return len(self.products)
@@ -120,15 +142,20 @@ class Shop:
 
     def search(self, words: str, k: int = 50) -> tuple[int, ...]:
         """Indices of the ``k`` best products for the words, best first (cached)."""
-        return self._cached(words, k)
+        hits: list[int] = np.frombuffer(self._cached(words, k), dtype=np.int32).tolist()
+        return tuple(hits)
 
-    def _search(self, words: str, k: int) -> tuple[int, ...]:
-        return tuple(doc for doc, _ in self.index.search(words, k))
+    def searched(self) -> int:
+        """How many searches were computed, not answered from the cache."""
+        return self._cached.cache_info().misses
+
+    def _search(self, words: str, k: int) -> bytes:
+        return np.array([doc for doc, _ in self.index.search(words, k)], dtype=np.int32).tobytes()
 
     def with_category(self, category: str) -> tuple[int, ...]:
         """All products of a category, in product order."""
-        return tuple(product.index for product in self.products if product.category == category)
+        return self.products.where("category", category)
 
     def with_query(self, query: str) -> tuple[int, ...]:
         """All products of a query (the phrase that found them when the data were collected), in product order."""
-        return tuple(product.index for product in self.products if product.query == query)
+        return self.products.where("query", query)

@@ -20,7 +20,13 @@ Field = tuple[str, Kind]
 SEPARATOR = " [SEP] "
 _SPACES = str.maketrans("", "", " \n\t\f\r")
 _SCRIPT_SAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "'": "\\u0027"})
-_DONE_HEAD = ("Thank you for shopping with us!", "Your code:", "None", "(Paste it in your MTurk interface.)", "Purchased")
+_DONE_HEAD = (
+    "Thank you for shopping with us!",
+    "Your code:",
+    "None",
+    "(Paste it in your MTurk interface.)",
+    "Purchased",
+)
 _DONE_BOUGHT = ("attrs", "None", "category", "None", "query", "None", "product category", "None")
 _DONE_TARGET = ("Target", "asin", "options", "attrs", "price upper", "instuction text", "category", "product category")
 _DONE_GOAL = ("query", "Goal", "None", "Reward", "Your score (min 0.0, max 1.0)")
@@ -28,7 +34,7 @@ _DONE_GOAL = ("query", "Goal", "None", "Reward", "Your score (min 0.0, max 1.0)"
 
 def visible(raw: str) -> str | None:
     """The string a page shows for the content of an element, None when the element shows nothing."""
-    if raw.translate(_SPACES):
+    if (raw and not raw.isspace()) or raw.translate(_SPACES):
         return raw
     return " " if raw and "\n" not in raw else None
 
@@ -61,8 +67,8 @@ def item_fields(product: Product, *, show_attributes: bool) -> list[Field]:
         fields += _fields((name,))
         fields += _fields(values, "option")
     fields += _fields((product.title, f"Price: {product.price_tag}", "Rating: N.A."))
-    names = ("Description", "Features", "Reviews", "Attributes") if show_attributes else ("Description", "Features", "Reviews")
-    fields += _fields((*names, "Buy Now"), "button")
+    names = ("Description", "Features", "Reviews", *(("Attributes",) if show_attributes else ()), "Buy Now")
+    fields += _fields(names, "button")
     return fields
 
 
@@ -92,7 +98,7 @@ def plain(fields: Iterable[Field]) -> str:
 
 
 def rich(fields: Iterable[Field], address: str, seen: Sequence[str]) -> str:
-    """Mode ``text_rich``: buttons in brackets; options chosen (found quoted in ``address``) and links opened are marked."""
+    """Mode ``text_rich``: buttons in brackets; options found quoted in ``address`` and opened links are marked."""
     text = ""
     for raw, kind in fields:
         if kind == "button":

@@ -16,29 +16,33 @@ from agentrl.envs.webshop.pages import Session, parse_action
 from agentrl.types import Message, Messages
 
 RULES = (
-    "You are shopping in a web shop. Find the product that fits the instruction, choose the options it asks for, and buy it."
-    " Reply with one action: search[words] on the search page, or click[label] with a label of the page"
+    "You are shopping in a web shop. Find the product that fits the instruction, choose the options it asks for, and"
+    " buy it. Reply with one action: search[words] on the search page, or click[label] with a label of the page"
     " (a product id, an option value, Back to Search, < Prev, Next >, Description, Features, Reviews, Buy Now)."
-    " Anything else does nothing. If you think first, end with a line `Action: search[words]` or `Action: click[label]`."
+    " Anything else does nothing. If you think first, end with a line `Action: search[words]` or"
+    " `Action: click[label]`."
 )
 _TAGGED = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 _LABELLED = re.compile(r"Action: (.*)")
 
 
 class View(Protocol):
-    """What an episode needs to be shown and played. ``page_size``: products per results page by default."""
+    """What an episode needs to be shown and played."""
 
-    page_size: int
+    @property
+    def page_size(self) -> int:
+        """Products per results page, unless the environment is told otherwise."""
+        ...
 
-    def goal(self, goal: Goal) -> Messages: ...
+    def goal(self, goal: Goal, /) -> Messages: ...
 
-    def observe(self, session: Session) -> str: ...
+    def observe(self, session: Session, /) -> str: ...
 
-    def action(self, session: Session, reply: str) -> str | None:
+    def action(self, session: Session, reply: str, /) -> str | None:
         """The faithful action that a reply means, None when it follows no grammar."""
         ...
 
-    def actions(self, session: Session) -> Sequence[str]: ...
+    def actions(self, session: Session, /) -> Sequence[str]: ...
 
 
 def find_action(reply: str) -> str:
@@ -54,14 +58,14 @@ class TextView:
     rich: bool = False
     page_size: int = 10
 
-    def goal(self, goal: Goal) -> Messages:
+    def goal(self, _goal: Goal, /) -> Messages:
         """The rules alone: every page but the last repeats the instruction."""
         return (Message("system", RULES),)
 
     def observe(self, session: Session) -> str:
         return session.text_rich() if self.rich else session.text()
 
-    def action(self, session: Session, reply: str) -> str | None:
+    def action(self, _session: Session, reply: str, /) -> str | None:
         action = find_action(reply)
         parsed = parse_action(action)
         return action if parsed is not None and parsed[0] in ("search", "click") else None

@@ -12,23 +12,132 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-BRANDS = (
-    "arvello bexley corvane dunmore elvara fennick galvero hartwin ivolen jorvik kestara lumeno "
-    "marvick norwell oskeda pellaro quintal rivonne solmir tavrick umbriz velmora wexford zantria"
-).split()
-STYLES = (
-    "slim rustic classic modern vintage folding quilted striped padded portable sturdy compact ribbed seamless curved hooded"
-).split()
-MATERIALS = (
-    "wool cotton leather linen bamboo steel copper ceramic rubber silk velvet walnut marble canvas denim nylon"
-).split()
-COLOURS = "red blue green black white yellow purple orange pink brown gray navy teal ivory crimson beige".split()
+BRANDS = [
+    "arvello",
+    "bexley",
+    "corvane",
+    "dunmore",
+    "elvara",
+    "fennick",
+    "galvero",
+    "hartwin",
+    "ivolen",
+    "jorvik",
+    "kestara",
+    "lumeno",
+    "marvick",
+    "norwell",
+    "oskeda",
+    "pellaro",
+    "quintal",
+    "rivonne",
+    "solmir",
+    "tavrick",
+    "umbriz",
+    "velmora",
+    "wexford",
+    "zantria",
+]
+STYLES = [
+    "slim",
+    "rustic",
+    "classic",
+    "modern",
+    "vintage",
+    "folding",
+    "quilted",
+    "striped",
+    "padded",
+    "portable",
+    "sturdy",
+    "compact",
+    "ribbed",
+    "seamless",
+    "curved",
+    "hooded",
+]
+MATERIALS = [
+    "wool",
+    "cotton",
+    "leather",
+    "linen",
+    "bamboo",
+    "steel",
+    "copper",
+    "ceramic",
+    "rubber",
+    "silk",
+    "velvet",
+    "walnut",
+    "marble",
+    "canvas",
+    "denim",
+    "nylon",
+]
+COLOURS = [
+    "red",
+    "blue",
+    "green",
+    "black",
+    "white",
+    "yellow",
+    "purple",
+    "orange",
+    "pink",
+    "brown",
+    "gray",
+    "navy",
+    "teal",
+    "ivory",
+    "crimson",
+    "beige",
+]
 
 DEPARTMENTS: dict[str, tuple[str, list[str]]] = {
-    "clothing": ("Clothing", "hat scarf jacket glove sock belt wallet backpack sandal slipper apron helmet".split()),
-    "home": ("Home", "pillow blanket curtain lamp mirror rug vase basket stool bench shelf desk clock candle".split()),
-    "kitchen": ("Kitchen", "mug bowl plate kettle teapot skillet spoon tray towel bottle jug ladle".split()),
-    "outdoor": ("Outdoor", "lantern tent cushion hammock umbrella notebook pencil speaker charger tripod".split()),
+    "clothing": (
+        "Clothing",
+        [
+            "hat",
+            "scarf",
+            "jacket",
+            "glove",
+            "sock",
+            "belt",
+            "wallet",
+            "backpack",
+            "sandal",
+            "slipper",
+            "apron",
+            "helmet",
+        ],
+    ),
+    "home": (
+        "Home",
+        [
+            "pillow",
+            "blanket",
+            "curtain",
+            "lamp",
+            "mirror",
+            "rug",
+            "vase",
+            "basket",
+            "stool",
+            "bench",
+            "shelf",
+            "desk",
+            "clock",
+            "candle",
+        ],
+    ),
+    "kitchen": (
+        "Kitchen",
+        ["mug", "bowl", "plate", "kettle", "teapot", "skillet", "spoon", "tray", "towel", "bottle", "jug", "ladle"],
+    ),
+    "outdoor": (
+        "Outdoor",
+        ["lantern", "tent", "cushion", "hammock", "umbrella", "notebook", "pencil", "speaker", "charger", "tripod"],
+    ),
 }
 NOUNS = [noun for _, nouns in DEPARTMENTS.values() for noun in nouns]
 
@@ -48,6 +157,6 @@ TITLE_WORDS = sorted(ROLE_OF)
 
 
 def grammatical(words: Sequence[str]) -> bool:
-    """Could the bundled shop sell this, or one of its goals ask for it: one noun, at most one word of each other role?"""
+    """Could the bundled shop sell or be asked for this: one noun, and at most one word of each other role?"""
     roles = [ROLE_OF.get(word) for word in words]
     return None not in roles and roles.count("noun") == 1 and len(set(roles)) == len(roles)

@@ -1,0 +1,44 @@
+"""Where models that travel inside the package lie: ``bundled:tiny`` is the folder agentrl/assets/tiny."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agentrl.errors import ConfigError
+
+ASSETS = Path(__file__).parent / "assets"
+PREFIX = "bundled:"
+
+
+def locate(path: str) -> str:
+    """The hub name or the existing local folder that ``path`` stands for.
+
+    Raises ConfigError on a folder that is not there.
+    """
+    if path.startswith(PREFIX):
+        folder = ASSETS / path.removeprefix(PREFIX)
+        if not folder.is_dir():
+            known = sorted(entry.name for entry in ASSETS.iterdir() if entry.is_dir()) if ASSETS.is_dir() else []
+            raise ConfigError(
+                f"model.path: no bundled model '{path}'; bundled are: "
+                f"{', '.join(PREFIX + name for name in known) or 'none'}"
+            )
+        return str(folder)
+    if path.startswith(("/", "./", "../", "~")):
+        folder = Path(path).expanduser()
+        if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+            raise ConfigError(
+                f"model.path: '{path}' holds no model (no config.json, no adapter_config.json); give a folder in "
+                "Hugging Face layout or a hub name"
+            )
+        return str(folder)
+    if (
+        not (Path(path) / "config.json").is_file()
+        and not (Path(path) / "adapter_config.json").is_file()
+        and path.count("/") > 1
+    ):
+        raise ConfigError(
+            f"model.path: '{path}' is neither a folder in Hugging Face layout nor a hub name (owner/name); check the "
+            "path"
+        )
+    return path

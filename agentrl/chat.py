@@ -1,0 +1,260 @@
+"""Messages to tokens and back: the only place that knows chat templates.
+
+Tokens are the record of an episode, so nothing here ever re-tokenises what a policy sampled. A new prompt is either
+rendered whole (:meth:`Chat.render`), or grown from the tokens at hand by what the template puts between two actions
+(:meth:`Chat.delta`). The latter is read off the template itself, with a conversation that holds a marker in the place
+of the action, and is refused where the template gives no prefix that can be proven.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
+
+from agentrl.bundled import locate
+from agentrl.errors import ConfigError
+from agentrl.types import Message, Messages, Role, ToolCall, Turn
+
+MARK = "markerxq"  # stands for an action in probing conversations; plain letters, so that no template changes it
+THINKING = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+NO_THOUGHT = re.compile(r"<think>\s*</think>\s*")  # what a template shows where thinking is off
+TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+CACHED = 16384  # rendered prompts, deltas and decoded actions remembered: members of a group share most of them
+
+Plain = tuple[tuple[Role, str], ...]  # hashable (role, content) pairs
+
+
+class Chat:
+    """The chat format of one tokenizer.
+
+    ``thinking`` is handed to templates that know it (Qwen3); others ignore it. ``name`` is how errors call the
+    tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any, name: str = "tokenizer", thinking: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.name = name
+        self.thinking = thinking
+        if not getattr(tokenizer, "chat_template", None):
+            raise ConfigError(
+                f"chat: {name} has no chat template, so conversations cannot become prompts; use an "
+                "instruction-tuned model or add a template to its tokenizer"
+            )
+        self._takes_system = self._shows((("system", MARK), ("user", "x")))
+        self._takes_tool = self._shows((("user", "x"), ("assistant", "y"), ("tool", MARK)))
+        self._render = lru_cache(CACHED)(self._render_plain)
+        self._delta = lru_cache(CACHED)(self._delta_plain)
+        self._content = lru_cache(CACHED)(self._decode)
+
+    @classmethod
+    def load(cls, path: str, thinking: bool = False) -> Chat:
+        """The chat format of a model folder, a hub name or a bundled model. Raises ConfigError where there is none."""
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(locate(path))  # type: ignore[no-untyped-call]
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"model.path: no tokenizer could be loaded from '{path}' ({_first_line(error)}); give a folder in "
+                "Hugging Face layout or a hub name that is reachable"
+            ) from error
+        return cls(tokenizer, path, thinking)
+
+    def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Prompt ids of a conversation, the generation prompt included.
+
+        Neighbours of one role are joined by a line break. A system message goes into the first user message where the
+        template takes none, a tool's answer becomes a user message likewise.
+        """
+        return self._render(self._plain(messages))
+
+    def delta(self, observation: Sequence[Message]) -> tuple[int, ...]:
+        """Ids that follow an action (which ends in its stop token), up to and with the next generation prompt.
+
+        ``prompt + action + delta`` is the next prompt. Raises ConfigError where the template rewrites what stands
+        before.
+        """
+        return self._delta(self._plain(observation))
+
+    @cached_property
+    def turn_end(self) -> int:
+        """The token that the template puts behind an action."""
+        return self._ending[0]
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end an action: the template's end of turn, and the tokenizer's end of text."""
+        eos = self.tokenizer.eos_token_id
+        return (self.turn_end,) if eos is None or eos == self.turn_end else (self.turn_end, int(eos))
+
+    def message(self, action_ids: Sequence[int]) -> Message:
+        """What the sampled tokens say, without stop token and thinking; calls in ``<tool_call>`` tags are parsed."""
+        content = self._content(tuple(action_ids))
+        return Message("assistant", content, tool_calls(content))
+
+    def encode_action(self, message: Message) -> tuple[int, ...]:
+        """Ids of a demonstrated action as a policy would have sampled them, the stop token included."""
+        return (*self._encode(action_text(message)), self.turn_end)
+
+    def _plain(self, messages: Sequence[Message]) -> Plain:
+        """(role, content) pairs in roles that the template takes, neighbours of one role joined."""
+        pairs: list[tuple[Role, str]] = []
+        for message in messages:
+            role, content = message.role, action_text(message)
+            if (role == "system" and not self._takes_system) or (role == "tool" and not self._takes_tool):
+                role = "user"
+            if pairs and pairs[-1][0] == role != "tool":
+                pairs[-1] = (role, f"{pairs[-1][1]}\n{content}")
+            else:
+                pairs.append((role, content))
+        return tuple(pairs)
+
+    def _render_plain(self, conversation: Plain) -> tuple[int, ...]:
+        return self._encode(self._text(conversation))
+
+    def _delta_plain(self, observation: Plain) -> tuple[int, ...]:
+        end_text = self._grown_ending
+        text = self._text((("user", "x"), ("assistant", MARK), *observation))
+        return self._encode(text.partition(MARK)[2][len(end_text) :])
+
+    @cached_property
+    def _ending(self) -> tuple[int, str]:
+        """(turn-end id, text from the end of an action's content up to and with that token)."""
+        before, found, after = self._text((("user", "x"), ("assistant", MARK), ("user", "z"))).partition(MARK)
+        end = self._first_special(after) if found else None
+        if end is None:
+            raise ConfigError(
+                f"chat: with the chat template of {self.name} no special token ends an assistant's message; engines "
+                "would not know where to stop: use another template"
+            )
+        return end
+
+    @cached_property
+    def _grown_ending(self) -> str:
+        """Text that ends an action, after proving that prompts of this template can grow token by token."""
+        end_text = self._ending[1]
+        text = self._text((("user", "x"), ("assistant", MARK), ("user", "z")))
+        longer = self._text((("user", "x"), ("assistant", "y"), ("user", "z"), ("assistant", MARK), ("user", "z")))
+        before, _, after = text.partition(MARK)
+        if longer.partition(MARK)[2] != after:
+            raise self._no_prefix("what follows an action depends on what came before it")
+        if (*self._encode(before + MARK + end_text), *self._encode(after[len(end_text) :])) != self._encode(text):
+            raise self._no_prefix("its tokenizer merges text across the end of a message")
+        opening = self._text((("user", "x"),))
+        if self._encode(NO_THOUGHT.sub("", before)) != self._encode(NO_THOUGHT.sub("", opening)):
+            raise self._no_prefix("its generation prompt is not what stands before a past action")
+        return end_text
+
+    def _first_special(self, text: str) -> tuple[int, str] | None:
+        """Id of the first special token of ``text`` and the text up to and with it."""
+        special = {str(token): int(index) for index, token in self.tokenizer.added_tokens_decoder.items()}
+        hits = [(text.index(token), token) for token in special if token in text]
+        if not hits:
+            return None
+        start, token = min(hits, key=lambda hit: (hit[0], -len(hit[1])))
+        return special[token], text[: start + len(token)]
+
+    def _no_prefix(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"chat: prompts cannot be grown token by token with the chat template of {self.name}: {why}; use "
+            "context=window, or another template"
+        )
+
+    def _shows(self, conversation: Plain) -> bool:
+        """Does the template take this conversation and show the marker in it?"""
+        from jinja2 import TemplateError
+
+        try:
+            return MARK in self._text(conversation)
+        except TemplateError:
+            return False
+
+    def _text(self, conversation: Plain) -> str:
+        messages = [{"role": role, "content": content} for role, content in conversation]
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=self.thinking
+        )
+        return text
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _decode(self, action_ids: tuple[int, ...]) -> str:
+        ids = action_ids[:-1] if action_ids and action_ids[-1] in self.stop_ids else action_ids
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return THINKING.sub("", text)
+
+
+def action_text(message: Message) -> str:
+    """The whole text of a message: calls that its content does not spell out are appended in ``<tool_call>`` tags."""
+    if not message.tool_calls or "<tool_call>" in message.content:
+        return message.content
+    calls = [
+        json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
+        for call in message.tool_calls
+    ]
+    return "\n".join(
+        [*([message.content] if message.content else []), *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)]
+    )
+
+
+def tool_calls(text: str) -> tuple[ToolCall, ...]:
+    """Calls in ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>`` tags; malformed ones are left to the text."""
+    found = []
+    for body in TOOL_CALL.findall(text) if "<tool_call>" in text else ():
+        try:
+            call = json.loads(body)
+            arguments = call.get("arguments", {})
+            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+        except json.JSONDecodeError:
+            continue
+        if isinstance(call.get("name"), str) and isinstance(arguments, dict):
+            found.append(ToolCall(call["name"], arguments))
+    return tuple(found)
+
+
+class Context(Protocol):
+    """What the policy is shown at each turn. Built from ``conf/context/<name>.yaml``."""
+
+    def prompt(self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn]) -> tuple[int, ...]:
+        """Prompt ids of the next turn, given the turns played so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class History:
+    """One growing sequence per episode: every prompt extends the tokens that were sampled before."""
+
+    def prompt(self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn]) -> tuple[int, ...]:
+        if not turns:
+            return chat.render((*goal, *first_observation))
+        last = turns[-1]
+        cut = () if last.finish == "stop" else (chat.turn_end,)  # a truncated action is closed, outside the loss
+        return (*last.prompt_ids, *last.action_ids, *cut, *chat.delta(last.observation))
+
+
+@dataclass(frozen=True)
+class Window:
+    """The goal, the last ``turns`` exchanges and the current observation, rendered anew at every turn."""
+
+    turns: int
+
+    def __post_init__(self) -> None:
+        if self.turns < 0:
+            raise ValueError(f"context.turns: got {self.turns}, expected 0 (only the current observation) or more")
+
+    def prompt(self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn]) -> tuple[int, ...]:
+        seen = (first_observation, *(turn.observation for turn in turns))
+        start = max(0, len(turns) - self.turns)
+        messages = [*goal]
+        for index in range(start, len(turns)):
+            messages += [*seen[index], turns[index].action]
+        return chat.render((*messages, *seen[-1]))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

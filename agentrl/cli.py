@@ -1,0 +1,287 @@
+"""The command line: ``agentrl <command> [hydra overrides]``.
+
+Each command is a config (conf/<name>.yaml) and a job, imported only when it runs, so that help, tab completion and
+the review of a mistyped command line never wait for torch. A user's mistake is one message and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from agentrl.errors import AgentRLError, ConfigError, Interrupted
+
+USAGE = """agentrl: RL for LLM agents.
+
+Usage: agentrl <command> [group=choice] [key=value] [flags]
+
+Commands
+{commands}
+
+Examples
+  agentrl train                                 method=vspo env=webshop on a bundled model, on CPU or GPU
+  agentrl train method=grpo steps=80 seed=1     another method, longer, another seed
+  agentrl train -m method=grpo,vspo seed=0,1,2  a sweep of six runs
+  agentrl train resume=RUN_DIR                  continue a run
+  agentrl train --help | --cfg job | --info     its groups and settings | the composed config | where it comes from
+  eval "$(agentrl -sc install=bash)"            tab completion in this shell
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its config, what it does in a few words, ``module:function`` of its job, the exit code of a result."""
+
+    config: str
+    about: str
+    job: str
+    verdict: Callable[[Any], int] = lambda _: 0
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command("train", "train a policy: play, credit, learn, sync", "agentrl.loop:train"),
+    "eval": Command("eval", "play a fixed panel without learning", "agentrl.loop:evaluate_only"),
+    "sft": Command("sft", "learn from the environment's expert (warm start)", "agentrl.loop:sft"),
+    "config explain": Command(
+        "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
+    ),
+    "env check": Command(
+        "env_tool",
+        "look for breaches of the environment contract",
+        "agentrl.cli:check_env",
+        lambda breaches: int(bool(breaches)),
+    ),
+    "env replay": Command(
+        "env_tool",
+        "play a golden file again (golden=FILE) and compare",
+        "agentrl.cli:replay_env",
+        lambda got: int(got["agree"] != got["cases"]),
+    ),
+    "env bench": Command("env_tool", "measure an environment's speed and memory", "agentrl.cli:bench_env"),
+}
+
+
+@dataclass
+class Outcome:
+    """What the jobs of one command line came to: the worst exit code wins."""
+
+    code: int = 0
+    results: list[Any] = field(default_factory=list)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command line and exit: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted."""
+    words = sys.argv[1:] if argv is None else argv
+    gc.disable()  # composing makes many small objects and no garbage worth collecting: 10 % of the time to answer
+    try:
+        if "-sc" in words or "--shell-completion" in words:
+            _complete(words)
+            raise SystemExit(0)
+        name, rest = _command(words)
+        raise SystemExit(_run(name, rest))
+    except AgentRLError as error:
+        print(f"agentrl: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("agentrl: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _command(words: list[str]) -> tuple[str, list[str]]:
+    """Split the command from its overrides. Raises ConfigError when there is no such command."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage())
+        raise SystemExit(0)
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"agentrl {version('agentrl')}")
+        raise SystemExit(0)
+    for length in (2, 1):
+        if " ".join(words[:length]) in COMMANDS:
+            return " ".join(words[:length]), words[length:]
+    family = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if family and (len(words) == 1 or words[1] in ("-h", "--help")):
+        print("\n".join(f"agentrl {name:<16}{COMMANDS[name].about}" for name in family))
+        raise SystemExit(0)
+    from agentrl.config import nearest
+
+    got = " ".join(words[: 2 if family else 1])
+    raise ConfigError(f"{got}: no such command; {nearest(got, COMMANDS)}")
+
+
+def _usage() -> str:
+    return USAGE.format(commands="\n".join(f"  {name:<16}{command.about}" for name, command in COMMANDS.items()))
+
+
+def _run(name: str, rest: list[str]) -> int:
+    """Review the overrides, then hand over to Hydra. Gives the exit code."""
+    from hydra._internal.utils import get_args_parser
+
+    try:
+        args = get_args_parser().parse_args(rest)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    command = COMMANDS[name]
+    runs = not (args.help or args.hydra_help or args.info)
+    if runs:
+        _refuse_mistakes(command, args)
+    outcome = Outcome()
+    _hydra(command, _placed(rest, args), outcome)
+    return outcome.code
+
+
+def _refuse_mistakes(command: Command, args: argparse.Namespace) -> None:
+    from agentrl.config import listing
+    from agentrl.overrides import review
+
+    folder = Path(args.config_dir) if args.config_dir else None
+    found = review(args.config_name or command.config, args.overrides, multirun=args.multirun, config_dir=folder)
+    if found:
+        raise ConfigError(listing(found))
+
+
+def _placed(rest: list[str], args: argparse.Namespace) -> list[str]:
+    """Make Hydra's output folder the run's: a resumed run keeps its own; ``run_dir`` of a sweep holds all its runs."""
+    given = {key: value for key, _, value in (text.partition("=") for text in args.overrides)}
+    if args.multirun and "run_dir" in given:
+        return [text for text in rest if not text.startswith("run_dir=")] + [f"hydra.sweep.dir={given['run_dir']}"]
+    if given.get("resume") not in (None, "null", ""):
+        return [*rest, f"hydra.run.dir={given['resume']}"]
+    return rest
+
+
+def _hydra(command: Command, words: list[str], outcome: Outcome) -> None:
+    """Run the command's job under Hydra, once or once for each run of a sweep."""
+    import hydra
+
+    from agentrl.config import CONF
+
+    def job(cfg: Any) -> float | None:
+        return _job(command, cfg, outcome)
+
+    before = sys.argv
+    sys.argv = ["agentrl", *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=command.config)(job)()
+    finally:
+        sys.argv = before
+
+
+def _job(command: Command, cfg: Any, outcome: Outcome) -> float | None:
+    """One job: check everything, run, report. A sweep goes on after a failed run; Ctrl-C ends it."""
+    gc.enable()
+    try:
+        result = _function(command.job)(_ready(cfg))
+    except AgentRLError as error:
+        print(f"agentrl: {error}", file=sys.stderr)
+        outcome.code = max(outcome.code, error.exit_code)
+        if isinstance(error, Interrupted):
+            raise SystemExit(error.exit_code) from None
+        return None
+    outcome.results.append(result)
+    outcome.code = max(outcome.code, command.verdict(result))
+    return _objective(result)
+
+
+def _ready(cfg: Any) -> Any:
+    """The config a job is given: that of the resumed run if there is one, checked as a whole, resolved."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from agentrl.config import check, resolve, resumed
+
+    hydra = HydraConfig.get()
+    if "run_dir" in cfg:
+        cfg.run_dir = hydra.runtime.output_dir
+    if cfg.get("resume"):
+        cfg = resumed(cfg, list(hydra.overrides.task))
+    check(cfg)
+    resolve(cfg)
+    return cfg
+
+
+def _objective(result: Any) -> float | None:
+    """What a sweeper maximises: sampled success after training, where the job has it."""
+    try:
+        return float(result["eval"]["after"]["sampled"]["success"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _function(path: str) -> Callable[[Any], Any]:
+    module, _, name = path.partition(":")
+    function: Callable[[Any], Any] = getattr(import_module(module), name)
+    return function
+
+
+def check_env(cfg: Any) -> Any:
+    """``agentrl env check``: every breach of the contract in a sentence."""
+    from agentrl.config import build
+
+    env = build(cfg.env)
+    try:
+        breaches = list(_function("agentrl.envs.check:check_env")(env))
+    finally:
+        env.close()
+    print("\n".join(breaches) or f"{type(env).__name__} keeps the contract")
+    return breaches
+
+
+def replay_env(cfg: Any) -> dict[str, Any]:
+    """``agentrl env replay golden=FILE``: exit code 0 only when every case agrees."""
+    if not cfg.golden:
+        raise ConfigError("golden: missing; give golden=FILE, a file of recorded cases")
+    if not Path(cfg.golden).is_file():
+        raise ConfigError(f"golden={cfg.golden}: there is no such file; give an existing one")
+    return _print_json(_ability(cfg, "replay")(Path(cfg.golden)))
+
+
+def bench_env(cfg: Any) -> dict[str, Any]:
+    """``agentrl env bench``: the environment's own measurements."""
+    return _print_json(_ability(cfg, "bench")(float(cfg.seconds)))
+
+
+def _print_json(result: dict[str, Any]) -> dict[str, Any]:
+    print(json.dumps(result), flush=True)
+    return result
+
+
+def _ability(cfg: Any, name: str) -> Callable[..., Any]:
+    """A method that an environment may or may not have."""
+    from agentrl.config import build
+
+    env = build(cfg.env)
+    function: Callable[..., Any] | None = getattr(env, name, None)
+    if function is None:
+        raise ConfigError(
+            f"env: {type(env).__name__} has no {name}(); choose another environment, or add that method to it"
+        )
+    return function
+
+
+def _complete(words: list[str]) -> None:
+    """Tab completion: the first words are a command, the rest is Hydra's."""
+    line = os.environ.get("COMP_LINE", "")
+    query = any(word.startswith("query=") for word in words)
+    typed = line.split(" ")[1:]
+    if not query:
+        _hydra(COMMANDS["train"], words, Outcome())
+        return
+    for length in (2, 1):
+        name = " ".join(typed[:length])
+        if name in COMMANDS and len(typed) > length:
+            os.environ["COMP_LINE"] = " ".join([line.split(" ")[0], *typed[length:]])
+            os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+            _hydra(COMMANDS[name], words, Outcome())
+            return
+    begun = " ".join(typed[:-1])
+    options = [name[len(begun) :].split()[0] for name in COMMANDS if name.startswith(begun)]
+    print(" ".join(sorted({option for option in options if option.startswith(typed[-1] if typed else "")})))

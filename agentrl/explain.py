@@ -1,0 +1,113 @@
+"""``agentrl config explain``: what one step of this config will really do, before anything runs.
+
+Counts are exact; tokens come from playing a few episodes with the environment's own valid actions; the memory forecast
+is arithmetic over the model's shape (weights, gradients, AdamW's two moments, activations of one micro-batch, the engine's copy).
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from typing import Any
+
+from agentrl import config
+from agentrl.chat import Chat, Context
+from agentrl.config import Config
+from agentrl.envs.base import Env
+from agentrl.errors import ConfigError
+from agentrl.panel import panel, require_disjoint
+from agentrl.types import Message, Turn
+
+MIB = 2**20
+SAMPLE_TASKS = 16
+
+
+def explain(cfg: Config) -> dict[str, Any]:
+    """Print what one step does; gives the same as numbers."""
+    env: Env = config.build(cfg.env)
+    rollout, learner, pretrained = config.build(cfg.rollout), config.build(cfg.learner), config.build(cfg.model)
+    evaluate, method = config.build(cfg.eval), config.build(cfg.method)
+    splits = require_disjoint(env)
+    chosen = panel(env, evaluate.panel_split, evaluate.tasks)
+    chat, context = Chat.load(pretrained.path, pretrained.thinking), config.build(cfg.context)
+    tokens = _episode_tokens(env, chat, context, int(cfg.env.max_turns), int(cfg.model.context_tokens))
+    updates = learner.minibatches * learner.epochs
+    if int(cfg.steps) % updates:
+        raise ConfigError(f"steps={cfg.steps}: one batch makes {updates} optimiser steps, so steps must be a multiple of {updates}")
+    episodes = int(cfg.tasks_per_step) * rollout.group_size
+    batches = int(cfg.steps) // updates
+    memory = _memory(pretrained, str(cfg.device), learner.micro_tokens, "ref_logprobs" in method.needs)
+    facts = {
+        "tasks_per_batch": int(cfg.tasks_per_step),
+        "group_size": rollout.group_size,
+        "episodes_per_batch": episodes,
+        "optimiser_steps_per_batch": updates,
+        "batches": batches,
+        "optimiser_steps": int(cfg.steps),
+        "episodes": episodes * batches,
+        "epochs_over_train_tasks": round(batches * int(cfg.tasks_per_step) / (rollout.pool or splits["train"]["tasks"]), 3),
+        "evaluation_episodes": 2 * evaluate.tasks * (1 + evaluate.samples),
+        "panel_hash": chosen.hash,
+        "prompt_tokens": tokens,
+        "memory_mib": memory,
+    }
+    print(_words(cfg, facts, splits))
+    return facts
+
+
+def _episode_tokens(env: Env, chat: Chat, context: Context, turns: int, limit: int) -> dict[str, float]:
+    """Prompt lengths along episodes of random valid actions: the policy's own will differ."""
+    lengths: list[int] = []
+    rng = random.Random(0)
+    for task in env.tasks("train")[:SAMPLE_TASKS]:
+        episode, played = env.start(task), []
+        goal, first = episode.goal, episode.observation
+        for _ in range(turns):
+            prompt = context.prompt(chat, goal, first, played)
+            lengths.append(len(prompt))
+            action = Message("assistant", rng.choice(list(episode.actions()) or ["nothing"]))
+            step = episode.step(action)
+            ids = chat.encode_action(action)
+            played.append(Turn(prompt, ids, (), action, step.observation))
+            if step.done or len(prompt) > limit:
+                break
+        episode.close()
+    return {"mean": round(statistics.fmean(lengths), 1), "max": max(lengths), "over_limit": sum(n > limit for n in lengths) / len(lengths)}
+
+
+def _memory(pretrained: Any, device: str, micro_tokens: int, reference: bool) -> dict[str, float]:
+    """MiB by part: an estimate, within a factor of about 1.5 for activations."""
+    shape = pretrained.shape()
+    weights, trained = shape["parameters"], shape["trained"]
+    place = pretrained.place(device)
+    size = place.dtype.itemsize
+    layers = 1 if pretrained.gradient_checkpointing else shape["layers"]
+    parts = {
+        "weights": weights * size,
+        "master_weights": trained * 4 if size < 4 else 0,
+        "gradients": trained * 4,
+        "optimiser": trained * 8,
+        "engine_copy": weights * size,
+        "reference": weights * size if reference and not pretrained.lora_rank else 0,
+        "activations": micro_tokens * shape["hidden"] * (layers * 16 + shape["layers"] * 2) * (2 if place.autocast else size),
+    }
+    return {name: round(value / MIB, 1) for name, value in parts.items()} | {"total": round(sum(parts.values()) / MIB, 1)}
+
+
+def _words(cfg: Config, facts: dict[str, Any], splits: Any) -> str:
+    tokens, memory = facts["prompt_tokens"], facts["memory_mib"]
+    parts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in memory.items() if name != "total" and value)
+    counts = ", ".join(f"{name} {split['tasks']}" for name, split in splits.items())
+    lines = [
+        f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model}, engine {cfg.choices.engine}, reward {cfg.choices.reward}, rollout {cfg.choices.rollout}",
+        f"one batch   {facts['tasks_per_batch']} tasks x group of {facts['group_size']} = {facts['episodes_per_batch']} episodes of at most {cfg.env.max_turns} turns"
+        f" -> {facts['optimiser_steps_per_batch']} optimiser step(s), then one push of weights",
+        f"the run     {facts['batches']} batches = {facts['optimiser_steps']} optimiser steps, {facts['episodes']} episodes"
+        f" ({facts['epochs_over_train_tasks']:g} times the training tasks); a method may play extra ones",
+        f"prompts     {tokens['mean']:g} tokens on average, {tokens['max']} at most, in {SAMPLE_TASKS} episodes of random valid actions"
+        f" (limit {cfg.model.context_tokens}; over it: {tokens['over_limit']:.0%}); actions up to {cfg.model.action_tokens}",
+        f"evaluation  {facts['evaluation_episodes']} episodes before and after, panel {facts['panel_hash']}",
+        f"splits      {counts} tasks, disjoint by family",
+        f"memory      about {memory['total']:g} MiB for tensors: {parts}",
+    ]
+    return "\n".join(lines)

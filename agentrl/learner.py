@@ -1,0 +1,277 @@
+"""Where credit becomes a change of weights: rows in, optimiser steps out. Method meets model.
+
+One batch of groups gives ``minibatches`` optimiser steps over disjoint shares of the groups. For each of them
+
+    loss = -(method.objective * weights).sum()
+
+with weights fixed over the whole share before it is split into micro-batches, so that any split adds up to the same
+loss and the same gradient. A share without any gradient (all rewards equal) leaves weights and optimiser untouched.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from agentrl.batch import Batch, Outputs
+from agentrl.errors import CheckpointError, ConfigError, DivergedError
+from agentrl.methods.base import Method
+from agentrl.ops import masked_sum, truncated_importance
+from agentrl.samples import collate, micro_rows, rows, take, unique_mask
+from agentrl.seeds import derive
+from agentrl.tally import Tally
+from agentrl.types import Group
+
+if TYPE_CHECKING:
+    from agentrl.model import Policy, Scorer
+
+IDENTITY_TOLERANCE = 1e-3  # nats; how far an unchanged policy may differ from itself between two forward passes
+
+
+class Schedule(StrEnum):
+    """How the learning rate falls after the warm-up; see :data:`SCHEDULES`."""
+
+    constant = auto()
+    cosine = auto()
+    linear = auto()
+
+
+#: share of the run after the warm-up, 0..1 -> factor of the learning rate.
+SCHEDULES: Mapping[Schedule, Callable[[float], float]] = {
+    Schedule.constant: lambda _progress: 1.0,
+    Schedule.cosine: lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    Schedule.linear: lambda progress: 1.0 - progress,
+}
+
+
+class OldLogprobs(StrEnum):
+    """Whose logprobs are ``old_logprobs``: the engine's of the ``rollout``, or the learner's own, at the price of one
+    more forward pass (``recompute``)."""
+
+    rollout = auto()
+    recompute = auto()
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """The schema of conf/learner/*.yaml, where every number has its unit and source."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    weight_decay: float
+    schedule: Schedule
+    warmup_steps: int
+    max_grad_norm: float
+    minibatches: int
+    epochs: int
+    micro_tokens: int
+    chunk_tokens: int
+    old_logprobs: OldLogprobs
+    tis_cap: float
+    mismatch_limit: float
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "max_grad_norm", "minibatches", "epochs", "micro_tokens", "chunk_tokens"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"learner.{name}: got {getattr(self, name):g}, expected a number above 0")
+        if self.tis_cap and self.old_logprobs == OldLogprobs.rollout:
+            raise ConfigError(
+                f"learner.tis_cap: got {self.tis_cap:g} with old_logprobs=rollout, whose importance weights are all 1; "
+                "set learner.old_logprobs=recompute or learner.tis_cap=0"
+            )
+
+    def build(self, policy: Policy, *, temperature: float, steps: int, seed: int) -> Learner:
+        """A learner of this policy; ``temperature`` is the rollout's, ``steps`` the batches of the whole run."""
+        return Learner(self, policy, temperature=temperature, steps=steps, seed=seed)
+
+    def factor(self, step: int, steps: int) -> float:
+        """Learning rate of batch ``step`` of ``steps`` as a share of ``lr``."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(steps - self.warmup_steps, 1)
+        return SCHEDULES[self.schedule](min(progress, 1.0))
+
+
+class Learner:
+    """Owns the optimiser. ``step`` counts batches of groups; ``moved`` tells whether the last one moved the weights."""
+
+    def __init__(self, config: AdamW, policy: Policy, *, temperature: float, steps: int, seed: int) -> None:
+        self.config = config
+        self.policy = policy
+        self.step = 0
+        self.moved = False
+        self._temperature = temperature
+        self._steps = steps
+        self._seed = seed
+        self._on_policy = False
+        self._reference: Scorer | None = None
+        self._parameters = [p for p in policy.parameters() if p.requires_grad]
+        self._device = self._parameters[0].device
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def anchor(self) -> None:
+        """Make the policy as it is now the reference of the KL term (done by the first batch that needs it)."""
+        self._reference = self.policy.reference()
+
+    def learn(self, groups: Sequence[Group], method: Method) -> dict[str, float]:
+        """All optimiser steps of one batch of groups; metrics are means over the steps that report them."""
+        reports = [self.update(batch, method) for batch in self.collate(groups, method)]
+        names = dict.fromkeys(name for report in reports for name in report)
+        values = {name: [report[name] for report in reports if name in report] for name in names}
+        metrics = {name: sum(column) / len(column) for name, column in values.items()}
+        metrics["learner/skipped_steps"] = sum(values.get("learner/skipped_steps", []))
+        return metrics
+
+    def collate(self, groups: Sequence[Group], method: Method) -> list[Batch]:
+        """One batch for each optimiser step: shares of the groups (drawn by run seed and step), ``epochs`` times over.
+
+        A share holds whole groups, so that the advantages of one group stay together.
+        """
+        order = list(groups)
+        random.Random(derive(self._seed, "learner", self.step)).shuffle(order)
+        count = max(min(self.config.minibatches, len(order)), 1)
+        shares = [order[i * len(order) // count : (i + 1) * len(order) // count] for i in range(count)]
+        factor = self.config.factor(self.step, self._steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.config.lr * factor
+        self.step += 1
+        self.moved = False
+        self._on_policy = True
+        found = [rows(share, method.advantages) for share in shares]
+        batches = [collate(part, method.weights, method.skips_zero_advantage, self._device) for part in found]
+        return [self._complete(batch, method) for batch in batches] * self.config.epochs
+
+    def update(self, batch: Batch, method: Method) -> dict[str, float]:
+        """One optimiser step on one batch of :meth:`collate`. Raises DivergedError.
+
+        The metrics of the mismatch between learner and engine are reported while the policy is still the one that
+        played, for the tokens of its newest version.
+        """
+        tally = Tally(on_policy=self._on_policy)
+        self.policy.train()
+        for part in micro_rows(batch, self.config.micro_tokens):
+            self._backward(take(batch, part), method, tally)
+        self.policy.eval()
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
+        metrics = tally.metrics()
+        self._refuse(batch, metrics, norm)
+        skipped = norm == 0.0
+        if not skipped:
+            self._optimizer.step()
+            self.moved = True
+            self._on_policy = False
+        self._optimizer.zero_grad(set_to_none=True)
+        lr = float(self._optimizer.param_groups[0]["lr"])
+        return metrics | {"learner/grad_norm": norm, "learner/lr": lr, "learner/skipped_steps": float(skipped)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What exact continuation needs beside the policy's weights: ``optimizer`` (as torch has it) and ``step``.
+
+        The reference of a KL term is not in it: call :meth:`anchor` on the policy the run started from.
+        """
+        return {"optimizer": self._optimizer.state_dict(), "step": self.step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken. Raises CheckpointError when it belongs to another model."""
+        saved = sum(len(group["params"]) for group in state["optimizer"]["param_groups"])
+        if saved != len(self._parameters):
+            raise CheckpointError(
+                f"checkpoint: the optimiser state has {saved} tensors, this policy trains {len(self._parameters)}; "
+                "resume with the model and learner settings of the run that wrote it"
+            )
+        self._optimizer.load_state_dict(dict(state["optimizer"]))
+        self.step = int(state["step"])
+
+    def _complete(self, batch: Batch, method: Method) -> Batch:
+        """Add the logprobs that cost a forward pass of their own."""
+        if self.config.old_logprobs == OldLogprobs.recompute:
+            old = self._logprobs(self.policy, batch)
+            batch = replace(batch, old_logprobs=old)
+            if self.config.tis_cap:
+                weights = truncated_importance(old, batch.rollout_logprobs, self.config.tis_cap)
+                batch = replace(batch, advantages=batch.advantages * weights)
+        if "ref_logprobs" in method.needs:
+            if self._reference is None:
+                self.anchor()
+            assert self._reference is not None
+            batch = replace(batch, ref_logprobs=self._logprobs(self._reference, batch))
+        return batch
+
+    @torch.no_grad()
+    def _logprobs(self, model: Scorer, batch: Batch) -> torch.Tensor:
+        """``[batch, seq]`` logprobs of a model, without gradient."""
+        distinct = torch.zeros(batch.input_ids.shape, device=self._device)
+        for part in micro_rows(batch, self.config.micro_tokens):
+            logprobs = self._outputs(model, take(batch, part)).logprobs
+            distinct[part, : logprobs.shape[1]] = logprobs
+        return distinct[batch.unique]
+
+    def _outputs(self, model: Scorer, batch: Batch) -> Outputs:
+        """Of the distinct rows, ``[unique_rows, seq]``."""
+        c = self.config
+        return model.outputs(
+            batch.input_ids, batch.attention_mask, unique_mask(batch), self._temperature, c.chunk_tokens
+        )
+
+    def _backward(self, batch: Batch, method: Method, tally: Tally) -> None:
+        """Add one micro-batch's gradient.
+
+        The method's equation is differentiated first, down to the logprobs and entropies of its rows; rows of equal
+        tokens are then summed, and the model is gone through once, or not at all where nothing is left.
+        """
+        distinct = self._outputs(self.policy, batch)
+        leaf = Outputs(*(t.detach()[batch.unique].requires_grad_() for t in (distinct.logprobs, distinct.entropy)))
+        loss = -masked_sum(method.objective(batch, leaf) * batch.weights, batch.loss_mask)
+        gradients = torch.autograd.grad(loss, (leaf.logprobs, leaf.entropy), allow_unused=True)
+        tally.add(batch, leaf, loss, gradients[0], self._without_advantages(batch, leaf, method))
+        pairs = [
+            (tensor, torch.zeros_like(tensor).index_add_(0, batch.unique, gradient.to(tensor.dtype)))
+            for tensor, gradient in zip((distinct.logprobs, distinct.entropy), gradients, strict=True)
+            if gradient is not None and bool(gradient.any())
+        ]
+        if pairs:
+            torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
+
+    def _without_advantages(self, batch: Batch, leaf: Outputs, method: Method) -> torch.Tensor:
+        """Gradient of the loss to the logprobs if all advantages were zero (KL alone): tells clipped tokens apart."""
+        if method.skips_zero_advantage:
+            return torch.zeros_like(leaf.logprobs)
+        rest = replace(batch, advantages=torch.zeros_like(batch.advantages))
+        loss = -masked_sum(method.objective(rest, leaf) * batch.weights, batch.loss_mask)
+        (gradient,) = torch.autograd.grad(loss, (leaf.logprobs,), allow_unused=True)
+        return torch.zeros_like(leaf.logprobs) if gradient is None else gradient
+
+    def _refuse(self, batch: Batch, metrics: Mapping[str, float], norm: float) -> None:
+        """Stop before a broken gradient reaches the weights."""
+        where, loss = f"learner: batch {self.step} ({batch.rows} rows)", metrics["learner/loss"]
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            hint = "lower learner.lr or learner.max_grad_norm"
+            if not bool(torch.isfinite(batch.old_logprobs[batch.loss_mask]).all()):
+                hint = "the plays carry no logprobs: use method=sft or learner.old_logprobs=recompute"
+            raise DivergedError(f"{where}: loss {loss:g}, gradient norm {norm:g}, expected finite numbers; {hint}")
+        spread = metrics.get("learner/mismatch_spread", 1.0)
+        if self.config.mismatch_limit and spread > self.config.mismatch_limit:
+            raise DivergedError(
+                f"{where}: learner and engine differ by a factor of {spread:.3f} per token on average, expected at "
+                f"most learner.mismatch_limit={self.config.mismatch_limit:g}; they hold other weights or temperatures"
+            )
+        exact = self._on_policy and self.config.old_logprobs == OldLogprobs.recompute
+        if exact and metrics.get("learner/old_gap", 0.0) > IDENTITY_TOLERANCE:
+            raise DivergedError(
+                f"{where}: before any update the policy's logprobs differ from its own by "
+                f"{metrics['learner/old_gap']:.2e}, expected at most {IDENTITY_TOLERANCE:g}; "
+                "is there dropout or other noise in the model?"
+            )

@@ -1,0 +1,151 @@
+"""A run's files: metrics.jsonl, trajectories.jsonl, summary.json, curve.png. Text that any tool reads."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from agentrl.log.base import Advantages, RunFacts
+from agentrl.types import Group, Trajectory
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Files:
+    """``trajectories``: share of groups written, 0..1; ``limit_mib``: trajectories.jsonl stops growing there."""
+
+    trajectories: float
+    limit_mib: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.trajectories <= 1:
+            raise ValueError(f"log.files.trajectories: got {self.trajectories:g}, expected a share in [0, 1]")
+        if self.limit_mib < 0:
+            raise ValueError(f"log.files.limit_mib: got {self.limit_mib:g}, expected at least 0")
+
+    def open(self, run: RunFacts) -> FileLog:
+        return FileLog(self, run)
+
+
+class FileLog:
+    """One JSON line for each step and trajectory; lines of steps that a resumed run repeats are dropped first."""
+
+    def __init__(self, settings: Files, run: RunFacts) -> None:
+        self._settings = settings
+        self._folder = run.run_dir
+        keep = run.first_step if run.config.get("resume") else -1
+        self._metrics = _reopen(run.run_dir / "metrics.jsonl", keep)
+        self._trajectories = _reopen(run.run_dir / "trajectories.jsonl", keep)
+        self._full = False
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        numbers = {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
+        self._metrics.write(json.dumps({"step": step, **numbers}) + "\n")
+        self._metrics.flush()
+
+    def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
+        count = math.ceil(self._settings.trajectories * len(groups))
+        for index, group in enumerate(groups[:count]):
+            valid = iter(advantages[index] if advantages else ())
+            for trajectory in group.trajectories:
+                credit = next(valid, None) if any(trajectory is member for member in group.valid) else None
+                self._write(record(step, index, group, trajectory, None if credit is None else credit.tolist()))
+        self._trajectories.flush()
+
+    def note(self, text: str) -> None:
+        with (self._folder / "notes.txt").open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def close(self, summary: Mapping[str, Any] | None = None) -> None:
+        self._metrics.close()
+        self._trajectories.close()
+        if summary is not None:
+            write_json(self._folder / "summary.json", summary)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        if self._trajectories.tell() + len(text) > self._settings.limit_mib * MIB and not self._full:
+            self._full = True
+            self.note(
+                f"trajectories.jsonl: full at log.files.limit_mib={self._settings.limit_mib:g}; no more are written"
+            )
+        if not self._full:
+            self._trajectories.write(text)
+
+
+def record(
+    step: int, index: int, group: Group, trajectory: Trajectory, advantages: list[float] | None = None
+) -> dict[str, Any]:
+    """A trajectory as JSON: tokens, masks by construction (``prompt_ids`` are not sampled, ``action_ids`` are),
+    logprobs, rewards, and one advantage per sampled token where they are known."""
+    turns, used = [], 0
+    for turn in trajectory.turns:
+        line: dict[str, Any] = {
+            "prompt_ids": turn.prompt_ids,
+            "action_ids": turn.action_ids,
+            "logprobs": [round(value, 6) for value in turn.logprobs],
+            "action": turn.action.content,
+            "observation": [{"role": m.role, "content": m.content} for m in turn.observation],
+            "reward": turn.reward,
+            "parsed": turn.parsed,
+            "finish": turn.finish,
+            "version": turn.version,
+            "info": dict(turn.info),
+        }
+        if advantages is not None:
+            line["advantages"] = advantages[used : used + len(turn.action_ids)]
+        used += len(turn.action_ids)
+        turns.append(line)
+    return {
+        "step": step,
+        "group": index,
+        "copy": group.copy,
+        "weight": group.weight,
+        "task": trajectory.task.id,
+        "member": trajectory.member,
+        "stop": str(trajectory.stop),
+        "success": trajectory.success,
+        "env_return": trajectory.env_return,
+        "reward": trajectory.reward,
+        "reward_parts": dict(trajectory.reward_parts),
+        "error": trajectory.error,
+        "first_observation": [{"role": m.role, "content": m.content} for m in trajectory.first_observation],
+        "turns": turns,
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON atomically: a reader sees the old file or the new one, never a half."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file; a last line cut off by a kill is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _reopen(path: Path, keep: int) -> IO[str]:
+    """Open for appending; lines of steps above ``keep`` are cut off, since a resumed run writes them again."""
+    kept = [line for line in read_lines(path) if line["step"] <= keep]
+    file = path.open("w", encoding="utf-8")
+    file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+    return file

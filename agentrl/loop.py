@@ -1,0 +1,138 @@
+"""Play, credit, learn, sync; repeat. The page to read first: it names no method, environment or engine."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from agentrl import config
+from agentrl.config import Config
+from agentrl.errors import Interrupted
+from agentrl.evaluate import flat
+from agentrl.measure import rollout_metrics
+from agentrl.panel import panel
+from agentrl.rollout.supply import LiveSupply
+from agentrl.run import Run, player, training_run
+from agentrl.summary import close_player, finish, opening, table
+from agentrl.types import Group
+
+
+def train(cfg: Config) -> dict[str, Any]:
+    """``agentrl train``: a whole run, from the first evaluation to the summary. Raises Interrupted after Ctrl-C."""
+    run = training_run(cfg)
+    run.log.note(opening(run))
+    status = "failed"
+    try:
+        with stoppable() as stop:
+            push(run, moved=None)
+            evaluate(run, "before")
+            while run.step < run.steps and not stop:
+                one_batch(run)
+                if run.checkpoints.due(run.step) and run.step < run.steps:
+                    run.save()
+            if not stop:
+                evaluate(run, "after")
+        run.save()
+        status = "interrupted" if stop else "done"
+    finally:
+        result = finish(run, status)
+    if status == "interrupted":
+        raise Interrupted(f"interrupted after step {run.step} of {run.steps}, all saved; continue with: agentrl train resume={run.folder}")
+    return result
+
+
+def sft(cfg: Config) -> dict[str, Any]:
+    """``agentrl sft``: the same loop, over demonstrations (conf/sft.yaml chooses them)."""
+    return train(cfg)
+
+
+def one_batch(run: Run) -> None:
+    """The loop's body: one batch of tasks, the optimiser steps it gives, the push of the new weights."""
+    with run.clock.phase("rollout"):
+        played = run.play(run.tasks.draw(int(run.cfg.tasks_per_step)))
+    with run.clock.phase("refill"):
+        supply = LiveSupply(run.tasks, run.past, run.seed, run.step, run.play)
+        used = run.method.refill(played, supply)
+        run.remember(played)
+    with run.clock.phase("learner"):
+        metrics = run.learner.learn(used, run.method)
+    run.step += run.updates
+    metrics |= push(run, run.learner.moved, canaries(used))
+    report(run, [*played, *supply.extra], used, metrics)
+    if run.evaluate.every and run.step % run.evaluate.every < run.updates:
+        evaluate(run, "val")
+
+
+def push(run: Run, moved: bool | None, examples: Sequence[tuple[int, ...]] = ()) -> dict[str, float]:
+    """The learner's weights into the engine, with proof; ``moved`` None: nothing is known of a change."""
+    with run.clock.phase("sync"):
+        return run.sync.push(run.policy, run.engine, run.step, moved, examples, run.rollout.temperature)
+
+
+def evaluate(run: Run, moment: str) -> None:
+    """Play the held-out panel (``before``, ``after``) or, on the way, the val panel. What is known is not played again."""
+    if moment in run.results:
+        return
+    with run.clock.phase("evaluate"):
+        tasks = run.panel if moment != "val" else panel(run.stage.env, "val", run.evaluate.val_tasks)
+        result = run.evaluate.run(run.stage, tasks, run.seed)
+    if moment != "val":
+        run.results[moment] = result
+    run.log.log(run.step, flat(moment, result))
+
+
+def report(run: Run, played: Sequence[Group], used: Sequence[Group], metrics: dict[str, float]) -> None:
+    """Everything known about one batch, logged under the step that its last update made."""
+    lap = run.clock.lap()
+    numbers = rollout_metrics(played, used) | metrics | {f"time/{name}": lap[name] for name in lap if lap[name] > 0}
+    numbers |= {
+        "rollout/total_episodes": float(run.episodes),
+        "speed/tokens": numbers["rollout/tokens"] / max(lap["rollout"] + lap["refill"], 1e-9),
+        "memory/rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    with run.clock.phase("log"):
+        run.log.log(run.step, numbers)
+        run.log.trajectories(run.step, used, [run.method.advantages(group) for group in used])
+
+
+def canaries(groups: Sequence[Group]) -> list[tuple[int, ...]]:
+    """Some token sequences of this batch: the first turn of each group's first play."""
+    plays = [group.valid[0] for group in groups if group.valid and group.valid[0].turns]
+    return [play.turns[0].prompt_ids + play.turns[0].action_ids for play in plays]
+
+
+def evaluate_only(cfg: Config) -> dict[str, Any]:
+    """``agentrl eval``: play a fixed panel without learning."""
+    one = player(cfg)
+    config.save(cfg, one.folder / "config.yaml")
+    log = one.open_log(steps=1)
+    with one.clock.phase("evaluate"):
+        result = one.evaluate.run(one.stage, one.panel, one.seed)
+    log.log(0, flat("eval", result))
+    log.note(table({"eval": result}))
+    summary = close_player(one, result)
+    log.close(summary)
+    one.close()
+    return summary
+
+
+@contextmanager
+def stoppable() -> Iterator[list[int]]:
+    """Inside, the first Ctrl-C (or SIGTERM) only fills the list: the batch in progress is finished and saved. The second one stops at once."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        print("\nagentrl: finishing this batch, then saving; press Ctrl-C again to stop at once without saving", flush=True)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,387 @@
+"""Policies: Hugging Face causal language models behind a small door.
+
+A :class:`Policy` answers what a learner asks: log-probabilities of given tokens with gradients, weights under their
+checkpoint names, a frozen reference, a folder that ``transformers`` (or ``peft``) loads. Hidden states are computed
+once, the output head only at positions that predict trained tokens, in chunks, so that logits never dominate memory.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from agentrl.batch import Outputs
+from agentrl.bundled import locate
+from agentrl.chat import Chat
+from agentrl.device import resolve_device
+from agentrl.errors import CheckpointError, ConfigError, ShapeError
+
+DTYPES = ("auto", "float32", "bfloat16", "mixed")
+ADAPTER = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model lives: ``device``, the dtype its weights are kept in, and whether it computes in bfloat16 (autocast)."""
+
+    device: torch.device
+    dtype: torch.dtype
+    autocast: bool
+
+    def describe(self) -> str:
+        """``cpu, float32`` for people."""
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{self.device}, {name}" + (" weights, bfloat16 compute" if self.autocast else "")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A pretrained model and how to hold it. Fields and their units are explained in ``conf/model/tiny.yaml``."""
+
+    path: str
+    view: str
+    dtype: str
+    attention: str
+    thinking: bool
+    action_tokens: int
+    context_tokens: int
+    gradient_checkpointing: bool
+    lora_rank: int
+    lora_alpha: float
+    lora_targets: list[str]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"model.dtype: got '{self.dtype}', expected one of {', '.join(DTYPES)}")
+        if self.lora_rank < 0 or (self.lora_rank and not self.lora_targets):
+            raise ValueError(
+                f"model.lora_rank: got {self.lora_rank} with targets {self.lora_targets}, expected 0 (full weights) "
+                "or a rank with at least one target"
+            )
+
+    def chat(self) -> Chat:
+        """The model's chat format."""
+        return Chat.load(self.path, self.thinking)
+
+    def place(self, device: str) -> Placement:
+        """``dtype: auto`` is float32 on a CPU; on a GPU bfloat16 under adapters, else float32 weights with bfloat16 compute."""
+        where = resolve_device(device)
+        choice = self.dtype
+        if choice == "auto":
+            choice = "float32" if where.type == "cpu" else "bfloat16" if self.lora_rank else "mixed"
+        return Placement(where, torch.bfloat16 if choice == "bfloat16" else torch.float32, choice == "mixed")
+
+    def build(self, device: str, seed: int = 0) -> Policy:
+        """Load the weights for training. ``seed`` initialises new adapters. Raises ConfigError."""
+        place = self.place(device)
+        module, adapter = _load(locate(self.path), place, self.attention, trainable=True)
+        if self.lora_rank and adapter is None:
+            adapter = _add_lora(module, self, seed)
+        if self.gradient_checkpointing:
+            module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            if adapter is not None:
+                module.enable_input_require_grads()
+        return Policy(module, self.chat(), place, adapter)
+
+    def module(self, device: str, dtype: torch.dtype) -> nn.Module:
+        """The bare Hugging Face module, for an engine's own copy of the weights (adapters merged).
+
+        Raises ConfigError.
+        """
+        module, adapter = _load(
+            locate(self.path), Placement(resolve_device(device), dtype, False), self.attention, trainable=False
+        )
+        return module if adapter is None else adapter.merge_and_unload()  # type: ignore[no-any-return]
+
+
+class Scorer(Protocol):
+    """What computes log-probabilities of given tokens."""
+
+    def outputs(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        loss_mask: torch.Tensor,
+        temperature: float,
+        chunk_tokens: int,
+    ) -> Outputs: ...
+
+
+class Policy:
+    """A causal language model that learns.
+
+    ``module`` is the Hugging Face model (with LoRA layers inside when ``adapter``, its peft wrapper, is given).
+    """
+
+    def __init__(self, module: Any, chat: Chat, place: Placement, adapter: Any = None) -> None:
+        self.module = module
+        self.chat = chat
+        self.place = place
+        self.adapter = adapter
+        self._softcap: float | None = getattr(module.config.get_text_config(), "final_logit_softcapping", None)
+        for layer in module.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+        self._require_plain_head()
+
+    @property
+    def device(self) -> torch.device:
+        return self.place.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are kept in."""
+        return self.place.dtype
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What the forward pass computes in."""
+        return torch.bfloat16 if self.place.autocast else self.place.dtype
+
+    @property
+    def parameters_count(self) -> int:
+        """All weights, tied ones once, adapters included."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens the model was made for."""
+        return int(self.module.config.get_text_config().max_position_embeddings)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser moves: the adapters under LoRA, else all weights."""
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    def train(self) -> None:
+        """Training mode (gradient checkpointing acts); dropout stays off."""
+        self.module.train()
+
+    def eval(self) -> None:
+        """Evaluation mode."""
+        self.module.eval()
+
+    def outputs(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        loss_mask: torch.Tensor,
+        temperature: float,
+        chunk_tokens: int,
+    ) -> Outputs:
+        """Log-probabilities and entropies after temperature, float32, at the tokens of ``loss_mask``.
+
+        All of shape ``[rows, seq]``; rows are padded on the right. Position t of the answer belongs to token t given
+        the tokens before it; zero where the loss mask is off (and at position 0). The head works on ``chunk_tokens``
+        positions at a time, recomputed in the backward pass when there are several. Raises ShapeError.
+        """
+        if input_ids.shape != attention_mask.shape or input_ids.shape != loss_mask.shape:
+            raise ShapeError(
+                f"policy.outputs: input_ids {tuple(input_ids.shape)}, attention_mask {tuple(attention_mask.shape)} "
+                f"and loss_mask {tuple(loss_mask.shape)} must be equal in shape"
+            )
+        if bool((attention_mask[:, 1:] & ~attention_mask[:, :-1]).any()):
+            raise ShapeError("policy.outputs: rows must be padded on the right, but a token follows padding")
+        mask = loss_mask[:, 1:].bool()
+        with self._autocast():
+            # With padding on the right, causality alone keeps it out of sight: no mask, fastest kernels.
+            hidden = self.module.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1][mask]
+            logprobs, entropy = self._head(hidden, input_ids[:, 1:][mask], temperature, chunk_tokens)
+        where = torch.zeros_like(loss_mask, dtype=torch.bool)
+        where[:, 1:] = mask
+        blank = torch.zeros(input_ids.shape, dtype=torch.float32, device=input_ids.device)
+        return Outputs(blank.masked_scatter(where, logprobs), blank.masked_scatter(where, entropy))
+
+    @torch.no_grad()
+    def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
+        """Logprobs of every token but the first of each sequence: what ``Engine.logprobs`` answers, by the learner."""
+        width = max(map(len, sequences))
+        ids = torch.zeros(len(sequences), width, dtype=torch.int64)
+        mask = torch.zeros(len(sequences), width, dtype=torch.bool)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+            mask[row, : len(sequence)] = True
+        loss_mask = mask.clone()
+        loss_mask[:, 0] = False
+        out = self.outputs(ids.to(self.device), mask.to(self.device), loss_mask.to(self.device), temperature, 4096)
+        return [values[1 : len(sequence)].tolist() for values, sequence in zip(out.logprobs, sequences, strict=True)]
+
+    def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(checkpoint name, tensor) of all weights, adapters merged on the fly, tied ones once.
+
+        Detached, not copied where unmerged.
+        """
+        merged = {
+            f"{name}.base_layer.weight": layer
+            for name, layer in self.module.named_modules()
+            if hasattr(layer, "base_layer")
+        }
+        for name, weight in self.module.named_parameters():
+            if ".lora_" in name:
+                continue
+            tensor = weight.detach()
+            if name in merged:
+                tensor = (tensor.float() + merged[name].get_delta_weight(ADAPTER).detach().float()).to(tensor.dtype)
+            yield name.replace(".base_layer.", "."), tensor
+
+    def adapter_disabled(self) -> AbstractContextManager[None]:
+        """Inside, a LoRA policy is its base model. Raises ConfigError for full weights."""
+        if self.adapter is None:
+            raise ConfigError("model: adapter_disabled() needs adapters, but model.lora_rank is 0; use reference()")
+        disabled: AbstractContextManager[None] = self.adapter.disable_adapter()
+        return disabled
+
+    def reference(self) -> Scorer:
+        """A frozen model to measure KL from: the base under LoRA (free), else a copy of the weights as they are now."""
+        return _Base(self) if self.adapter is not None else self.clone_frozen()
+
+    def clone_frozen(self) -> Policy:
+        """A copy that never learns."""
+        module = copy.deepcopy(self.module)
+        module.requires_grad_(False)
+        module.eval()
+        return Policy(module, self.chat, self.place)
+
+    def save(self, folder: Path) -> None:
+        """Weights (safetensors), config and tokenizer as ``transformers`` loads them; under LoRA as ``peft`` does."""
+        (self.module if self.adapter is None else self.adapter).save_pretrained(folder)
+        self.chat.tokenizer.save_pretrained(folder)
+
+    def restore(self, folder: Path) -> None:
+        """Take back what ``save`` wrote, exactly. Raises CheckpointError."""
+        from safetensors.torch import load_file
+
+        files = sorted(folder.glob("*.safetensors"))
+        saved = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        target = (
+            {name: p.data for name, p in self.module.named_parameters()}
+            if self.adapter is None
+            else self._adapter_tensors()
+        )
+        if set(saved) != set(target):
+            odd = sorted(set(saved) ^ set(target))
+            raise CheckpointError(
+                f"checkpoint: '{folder}' does not fit this model: {len(odd)} tensors differ, the first is {odd[0]}; "
+                "resume with the model it was saved from"
+            )
+        for name, tensor in saved.items():
+            target[name].copy_(tensor)
+
+    def _adapter_tensors(self) -> dict[str, torch.Tensor]:
+        from peft import get_peft_model_state_dict
+
+        tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(self.adapter)
+        return tensors
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        if not self.place.autocast:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)  # type: ignore[return-value]
+
+    def _head(
+        self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, chunk_tokens: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """[n, width], [n] -> logprobs and entropies [n]."""
+        if hidden.shape[0] <= chunk_tokens:
+            return self._score(hidden, targets, temperature)
+        parts = [
+            checkpoint(self._score, h, t, temperature, use_reentrant=False)
+            for h, t in zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+        ]
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+    def _score(
+        self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self._logits(hidden) / (temperature or 1.0)
+        logp = torch.log_softmax(logits, dim=-1)
+        return logp.gather(-1, targets[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.module.get_output_embeddings()(hidden).float()
+        return logits if self._softcap is None else self._softcap * torch.tanh(logits / self._softcap)
+
+    @torch.no_grad()
+    def _require_plain_head(self) -> None:
+        """Refuse architectures whose logits are not head(hidden) with at most a soft cap."""
+        ids = torch.arange(4, device=self.device)[None] % self.module.config.get_text_config().vocab_size
+        whole = self.module(input_ids=ids, use_cache=False).logits.float()
+        ours = self._logits(self.module.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+        if not torch.allclose(whole, ours, rtol=1e-2, atol=1e-2):
+            raise ConfigError(
+                f"model: {type(self.module).__name__} does more to its logits than a linear head and a soft cap; "
+                "this architecture is not supported yet"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """A LoRA policy with its adapters off."""
+
+    policy: Policy
+
+    def outputs(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        loss_mask: torch.Tensor,
+        temperature: float,
+        chunk_tokens: int,
+    ) -> Outputs:
+        with self.policy.adapter_disabled(), torch.no_grad():
+            return self.policy.outputs(input_ids, attention_mask, loss_mask, temperature, chunk_tokens)
+
+
+def _load(path: str, place: Placement, attention: str, trainable: bool) -> tuple[Any, Any]:
+    """(Hugging Face module, its peft wrapper or None) of a folder or hub name. Raises ConfigError."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    adapter_folder = path if (Path(path) / "adapter_config.json").is_file() else None
+    try:
+        if adapter_folder:
+            from peft import PeftConfig
+
+            path = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
+        module = AutoModelForCausalLM.from_pretrained(path, dtype=place.dtype, attn_implementation=attention).to(
+            place.device
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"model.path: no model could be loaded from '{path}' ({line}); give a folder in Hugging Face layout or a "
+            "hub name that is reachable"
+        ) from error
+    module.eval()
+    if adapter_folder is None:
+        return module, None
+    from peft import PeftModel
+
+    return module, PeftModel.from_pretrained(module, adapter_folder, is_trainable=trainable)
+
+
+def _add_lora(module: Any, model: Pretrained, seed: int) -> Any:
+    """Fresh adapters (zero at the start: the policy is the base), their random half drawn from ``seed``."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        target_modules=list(model.lora_targets),
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(module, config)
+        except ValueError as error:
+            raise ConfigError(f"model.lora_targets: {str(error).splitlines()[0]}") from error

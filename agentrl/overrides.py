@@ -1,0 +1,187 @@
+"""Review a command line before anything runs: every mistake of it at once, each with the nearest valid name.
+
+Hydra stops at the first mistake. Here each override is looked at by itself (syntax, group, choice, key); the good
+ones are composed and the nodes they touch are checked by type; the union is reported. Nothing is imported for a
+node that the command line leaves alone, so that the answer comes in about a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agentrl.config import Config, compose_full, hydra_session, nearest, problems
+
+WIDE = ("experiment", "debug", "local")  # groups whose YAML may set anything
+
+
+@dataclass
+class Review:
+    """What was found: ``problems``, and for each good override the list of single choices it stands for."""
+
+    problems: list[str] = field(default_factory=list)
+    good: list[list[str]] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+
+
+def review(name: str, overrides: Sequence[str], *, multirun: bool = False, config_dir: Path | None = None) -> list[str]:
+    """Every problem of the command line, one line each; empty when it composes and its nodes fit their classes.
+
+    Args:
+        name: the config, as ``train`` for conf/train.yaml.
+        overrides: words of the command line without flags.
+        multirun: several values of a key are a sweep; each of them is reviewed.
+        config_dir: a folder of further YAML (``--config-dir``).
+    """
+    with hydra_session(config_dir) as hydra:
+        found = Review()
+        base = compose_full(hydra, name, [])
+        keys = _read_groups(hydra, base, overrides, multirun, found)
+        try:
+            cfg = compose_full(hydra, name, [choices[0] for choices in found.good])
+        except (HydraException, OmegaConfBaseException) as error:
+            found.problems.append(_plain(error))
+            return found.problems
+        for override in keys:
+            _read_key(hydra, cfg, override, multirun, found)
+        lines = dict.fromkeys(found.problems)
+        for choice in _one_at_a_time(found.good):
+            lines |= dict.fromkeys(_composed(hydra, name, choice, found.touched))
+        return list(lines)
+
+
+def _read_groups(hydra: Hydra, base: Config, overrides: Sequence[str], multirun: bool, found: Review) -> list[Override]:
+    """Sort out syntax errors and group choices; give back the overrides of single keys."""
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    keys = []
+    for text in overrides:
+        try:
+            (override,) = parser.parse_overrides([text])
+        except (OverrideParseException, HydraException):
+            found.problems.append(f"{text}: not an override; write key=value, and quote values with special characters")
+            continue
+        if override.is_hydra_override():
+            found.good.append([text])
+        elif hydra.config_loader.get_group_options(override.key_or_group):
+            _read_choice(hydra, base, override, multirun, found)
+        else:
+            keys.append(override)
+    return keys
+
+
+def _read_choice(hydra: Hydra, base: Config, override: Override, multirun: bool, found: Review) -> None:
+    group, text = override.key_or_group, str(override.input_line)
+    known = hydra.config_loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+    used = _groups(hydra, base)
+    if group not in used and not override.is_add():
+        found.problems.append(f"{text}: this command has no group {group}; its groups: {', '.join(used)}")
+        return
+    wrong = [choice for choice in _names(override) if choice not in known]
+    if wrong:
+        found.problems += [f"{group}={choice}: no such {group}; {nearest(choice, known)}" for choice in wrong]
+    elif override.is_sweep_override() and not multirun:
+        found.problems.append(f"{text}: several choices are a sweep; add -m, or choose one")
+    else:
+        found.good.append(_single(override))
+        found.touched |= {"*"} if group in WIDE else {group}
+
+
+def _read_key(hydra: Hydra, cfg: Config, override: Override, multirun: bool, found: Review) -> None:
+    text, path = str(override.input_line), override.key_or_group
+    top = path.split(".")[0]
+    problem = _unknown(cfg, path)
+    adds = override.is_add() or override.is_force_add()
+    if "/" in path:
+        found.problems.append(f"{path}: unknown group; {nearest(path, _groups(hydra, cfg))}")
+    elif problem and not adds:
+        found.problems.append(problem)
+    elif problem and top not in cfg:
+        found.problems.append(f"{text}: nothing reads {top}; {nearest(top, _words(cfg))}")
+    elif override.is_sweep_override() and not multirun:
+        found.problems.append(f"{text}: several values are a sweep; add -m, or quote the value")
+    else:
+        found.good.append(_single(override))
+        found.touched.add(top)
+
+
+def _unknown(cfg: Config, path: str) -> str:
+    """A sentence about the first part of a dotted path that the config does not have; empty if it has them all."""
+    node: Any = cfg
+    done: list[str] = []
+    for part in path.split("."):
+        if not isinstance(node, DictConfig):
+            where = ".".join(done)
+            return f"{path}: unknown; {where} is a single value" if not OmegaConf.is_list(node) else ""
+        if part not in node:
+            known = _words(node)
+            full = ".".join([*done, part])
+            return f"{full}: unknown; {nearest(part, known)}"
+        done.append(part)
+        node = node._get_node(part)
+    return ""
+
+
+def _groups(hydra: Hydra, cfg: Config) -> list[str]:
+    """The groups a config takes a choice of."""
+    names = {str(key).split("@")[0] for key in cfg.hydra.runtime.choices if not str(key).startswith("hydra/")}
+    return sorted(name for name in names if hydra.config_loader.get_group_options(name))
+
+
+def _words(node: Config) -> list[str]:
+    return [str(key) for key in node if key not in ("hydra", "_target_")]
+
+
+def _names(override: Override) -> list[str]:
+    """The group choices an override names (a list of choices counts each)."""
+    if override.is_sweep_override():
+        values: Iterator[Any] = iter(override.sweep_iterator()) if override.is_discrete_sweep() else iter(())
+    else:
+        values = iter([override.value()])
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return [str(item) for item in flat if item is not None]
+
+
+def _single(override: Override) -> list[str]:
+    """The override once for each of its values."""
+    text = str(override.input_line)
+    if not override.is_discrete_sweep():
+        return [] if override.is_interval_sweep() else [text]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _one_at_a_time(good: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """The first of every choice, then each further one with the others left at their first: a sum, not a product."""
+    first = [choices[0] for choices in good if choices]
+    yield first
+    filled = [choices for choices in good if choices]
+    for index, choices in enumerate(filled):
+        for choice in choices[1:]:
+            yield [*first[:index], choice, *first[index + 1 :]]
+
+
+def _composed(hydra: Hydra, name: str, overrides: Sequence[str], touched: set[str]) -> list[str]:
+    """Problems of one composed config, at the nodes that the command line touched."""
+    try:
+        cfg = compose_full(hydra, name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        return [_plain(error)]
+    from hydra.core.hydra_config import HydraConfig
+
+    HydraConfig.instance().set_config(cfg)
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    return list(problems(cfg, None if "*" in touched else touched))
+
+
+def _plain(error: Exception) -> str:
+    return " ".join(str(error).split())

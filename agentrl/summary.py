@@ -1,0 +1,81 @@
+"""What a run says at its start and leaves at its end."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from agentrl.errors import AgentRLError
+from agentrl.log.curve import curve
+from agentrl.run import Player, Run
+
+
+def opening(run: Run) -> str:
+    """What was chosen, in a few lines: the ``auto`` choices among them."""
+    facts, cfg = run.facts, run.cfg
+    episodes = int(cfg.tasks_per_step) * run.rollout.group_size
+    return "\n".join(
+        [
+            f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model} ({facts['model']['parameters']:,} weights, "
+            f"{facts['model']['trained']:,} trained; {facts['model']['place']}), engine {cfg.choices.engine}, seed {cfg.seed}",
+            f"one batch: {cfg.tasks_per_step} tasks x {run.rollout.group_size} = {episodes} episodes, {run.updates} optimiser step"
+            f"{'s' * (run.updates > 1)}; {run.steps} steps in all" + (f", continued at step {run.step}" if run.step else ""),
+            f"panel: {facts['panel']['tasks']} {facts['panel']['split']} tasks, hash {facts['panel']['hash']}; "
+            f"train {facts['splits']['train']['tasks']} tasks, none of a family that is measured",
+            f"run folder: {run.folder}",
+        ]
+    )
+
+
+def summary(run: Run, status: str) -> dict[str, Any]:
+    """The content of summary.json."""
+    return {
+        "status": status,
+        "method": run.cfg.choices.method,
+        "env": run.cfg.choices.env,
+        "model": run.cfg.choices.model,
+        "seed": run.seed,
+        "steps": run.step,
+        "episodes": run.episodes,
+        "panel_hash": run.panel.hash,
+        "time_s": run.clock.summary(),
+        "eval": run.results,
+        "facts": run.facts,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """Evaluations as lines for people: success with its 95 % interval, and return."""
+    lines = []
+    for moment, result in results.items():
+        for decoding in ("greedy", "sampled"):
+            b = result[decoding]
+            low, high = b["interval"]
+            lines.append(f"{moment:>7} {decoding:<8} success {b['success']:.3f} [{low:.3f}, {high:.3f}]  return {b['return']:.3f}  n {b['n']}")
+    return "\n".join(lines)
+
+
+def finish(run: Run, status: str) -> dict[str, Any]:
+    """Close the logs, draw the curve, write summary.json."""
+    result = summary(run, status)
+    if run.results:
+        run.log.note(table(run.results))
+    with suppress(AgentRLError):  # no training step was made: nothing to draw
+        run.log.note(f"learning curve: {curve(run.folder)}")
+    run.log.close(result)
+    run.close()
+    return result
+
+
+def close_player(one: Player, result: dict[str, Any]) -> dict[str, Any]:
+    """The result of an evaluation without training."""
+    return {
+        "status": "done",
+        "env": one.cfg.choices.env,
+        "model": one.cfg.choices.model,
+        "seed": one.seed,
+        "panel_hash": one.panel.hash,
+        "time_s": one.clock.summary(),
+        "eval": result,
+        "facts": one.facts,
+    }

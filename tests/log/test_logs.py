@@ -1,0 +1,225 @@
+"""What a run tells: lines, the live view, files, Weights & Biases offline, the curve."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console as Terminal
+
+from agentrl.errors import DataError
+from agentrl.log.base import Many, RunFacts, open_logs
+from agentrl.log.console import Console, ConsoleLog, duration, sparkline
+from agentrl.log.curve import curve
+from agentrl.log.files import FileLog, Files, read_lines, write_json
+from agentrl.log.metrics import METRICS, UndefinedMetric, define
+from agentrl.log.wandb_log import Mode, Wandb
+from agentrl.stats import wilson
+from agentrl.types import Group, Message, Stop, Task, Trajectory, Turn
+
+METRICS_OF_A_STEP = {
+    "rollout/reward": 0.5,
+    "rollout/success": 0.25,
+    "rollout/episodes": 128.0,
+    "rollout/failed": 0.0,
+    "rollout/zero_advantage": 0.125,
+    "learner/entropy": 1.25,
+    "learner/logprob_gap": 1e-6,
+    "speed/tokens": 12345.6,
+}
+
+
+def group() -> Group:
+    """One task, two plays of which the second failed inside the environment."""
+    task = Task("t1", "train", "family")
+    turn = Turn(
+        prompt_ids=(1, 2),
+        action_ids=(3, 4),
+        logprobs=(-0.5, -0.25),
+        action=Message("assistant", "buy"),
+        observation=(Message("user", "bought"),),
+        reward=1.0,
+    )
+    good = Trajectory(task, 0, (turn, turn), Stop.done, env_return=2.0, success=True, reward=1.0)
+    bad = Trajectory(task, 1, (), Stop.env_error, error="no shop")
+    return Group(task, (good, bad))
+
+
+def run_facts(folder: Path, **config: Any) -> RunFacts:
+    return RunFacts(folder, steps=10, config=config, first_step=4 if config.get("resume") else 0)
+
+
+def console(live: bool, run: RunFacts) -> tuple[ConsoleLog, io.StringIO]:
+    out = io.StringIO()
+    return ConsoleLog(run, live=live, every=1, terminal=Terminal(file=out, force_terminal=live, width=120)), out
+
+
+def test_plain_lines(tmp_path: Path) -> None:
+    log, out = console(False, run_facts(tmp_path))
+    log.note("panel [abc]")
+    log.log(1, METRICS_OF_A_STEP)
+    log.close({})
+    first, line = out.getvalue().splitlines()
+    assert first == "panel [abc]"
+    assert line.startswith("step 1/10  reward 0.5  success 0.25 [0.18, 0.33]  entropy 1.25  zero-advantage 12%")
+    assert "logprob gap 1e-06  tokens/s 12,346  left 0:" in line
+    assert "\x1b" not in out.getvalue()
+
+
+def test_live_view(tmp_path: Path) -> None:
+    log, out = console(True, run_facts(tmp_path))
+    for step in (1, 2):
+        log.log(step, {**METRICS_OF_A_STEP, "rollout/success": step / 4})
+    log.log(2, {"val/sampled_success": 0.75})
+    log.close(None)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    for text in ("step 2/10", "success 0.50 [0.41, 0.59]", "entropy 1.25", "▃▅", "left", "val 0.75"):
+        assert text in shown
+
+
+def test_console_goes_plain_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = Console(live=True, every=2).open(run_facts(tmp_path))
+    for step in (1, 2, 3):
+        log.log(step, METRICS_OF_A_STEP)
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["2/10"]
+
+
+def test_small_pieces() -> None:
+    assert sparkline([0, 0.5, 1]) == "▁▅█"
+    assert len(sparkline([0.5] * 1000)) == 60
+    assert sparkline([]) == ""
+    assert [duration(s) for s in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)  # Wilson score interval, worked by hand
+    assert wilson(0, 10)[0] == 0.0
+
+
+def test_files_hold_the_tokens(tmp_path: Path) -> None:
+    log = Files(trajectories=1.0, limit_mib=1).open(run_facts(tmp_path))
+    log.log(1, {"learner/loss": 0.5, "learner/grad_norm": float("inf")})
+    log.trajectories(1, [group()], [[np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)]])
+    log.close({"status": "done"})
+    assert read_lines(tmp_path / "metrics.jsonl") == [{"step": 1, "learner/loss": 0.5, "learner/grad_norm": "inf"}]
+    good, bad = read_lines(tmp_path / "trajectories.jsonl")
+    assert good["turns"][1]["prompt_ids"] == [1, 2]
+    assert good["turns"][1]["action_ids"] == [3, 4]
+    assert good["turns"][1]["logprobs"] == [-0.5, -0.25]
+    assert good["turns"][1]["advantages"] == pytest.approx([0.3, 0.4])
+    assert (good["reward"], good["success"], good["stop"]) == (1.0, True, "done")
+    assert (bad["stop"], bad["error"], bad["turns"]) == ("env_error", "no shop", [])
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"status": "done"}
+
+
+def test_files_keep_to_share_and_size(tmp_path: Path) -> None:
+    log = Files(trajectories=0.5, limit_mib=1).open(run_facts(tmp_path))
+    log.trajectories(1, [group()] * 4)
+    log.close()
+    assert len(read_lines(tmp_path / "trajectories.jsonl")) == 4  # two groups of two plays
+    small = Files(trajectories=1.0, limit_mib=1e-3).open(run_facts(tmp_path))
+    small.trajectories(1, [group()] * 10)
+    small.close()
+    assert (tmp_path / "trajectories.jsonl").stat().st_size <= 1e-3 * 2**20
+    assert "full at log.files.limit_mib" in (tmp_path / "notes.txt").read_text()
+
+
+def test_a_resumed_run_continues_its_files(tmp_path: Path) -> None:
+    log = Files(1.0, 1).open(run_facts(tmp_path))
+    for step in range(7):
+        log.log(step, {"learner/loss": float(step)})
+    log.close()
+    (tmp_path / "metrics.jsonl").open("a").write('{"step": 7, "learner/lo')  # killed while writing
+    resumed = Files(1.0, 1).open(run_facts(tmp_path, resume="here"))
+    resumed.log(5, {"learner/loss": 50.0})
+    resumed.close()
+    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3, 4, 5]
+    fresh = Files(1.0, 1).open(run_facts(tmp_path))
+    assert isinstance(fresh, FileLog)
+    fresh.close()
+    assert read_lines(tmp_path / "metrics.jsonl") == []
+
+
+def test_json_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "summary.json"
+    write_json(path, {"a": 1})
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    with pytest.raises(ValueError, match="Circular"):
+        write_json(path, loop)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [item.name for item in path.parent.iterdir()] == ["summary.json"]
+
+
+def test_an_undefined_metric_is_an_error_here(tmp_path: Path) -> None:
+    log = open_logs([Files(1.0, 1)], run_facts(tmp_path))
+    with pytest.raises(UndefinedMetric, match="learner/los: not in"):
+        log.log(0, {"learner/los": 1.0})
+    log.close()
+
+
+def test_the_metric_table() -> None:
+    assert all(metric.about and metric.unit for metric in METRICS.values())
+    with pytest.raises(ValueError, match="already defined"):
+        define("rollout/reward", "something else")
+    with pytest.raises(ValueError, match="expected area/name"):
+        define("reward", "no area")
+
+
+def test_many_logs_act_as_one(tmp_path: Path) -> None:
+    logs = [Files(1.0, 1).open(run_facts(tmp_path / name)) for name in ("a", "b") if not (tmp_path / name).mkdir()]
+    both = Many(logs)
+    both.log(1, METRICS_OF_A_STEP)
+    both.close({"status": "done"})
+    assert (tmp_path / "a" / "metrics.jsonl").read_text() == (tmp_path / "b" / "metrics.jsonl").read_text() != ""
+
+
+def test_curve(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no training step to draw"):
+        curve(tmp_path)
+    log = Files(1.0, 1).open(run_facts(tmp_path))
+    log.log(0, {"before/sampled_success": 0.1, "before/greedy_success": 0.2})
+    for step in range(1, 5):
+        log.log(step, {**METRICS_OF_A_STEP, "rollout/success": step / 5})
+    log.log(4, {"after/sampled_success": 0.8, "after/greedy_success": 0.9})
+    log.close()
+    assert curve(tmp_path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_wandb_offline_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    settings = Wandb("agentrl-test", None, "name", None, ["tag"], Mode.offline)
+    log = settings.open(RunFacts(tmp_path, 2, {"method": {"clip_high": 0.28}, "seed": 3}))
+    log.log(1, METRICS_OF_A_STEP)
+    log.log(2, {**METRICS_OF_A_STEP, "rollout/reward": 0.75})
+    log.close({"status": "done", "eval": {"after": {"sampled": {"success": 0.5}}}})
+    (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    found = wandb_records(path)
+    history = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
+    steps = [{"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in row} for row in history]
+    assert [(step["step"], step["rollout/reward"]) for step in steps] == [(1, 0.5), (2, 0.75)]
+    config = {item.key: json.loads(item.value_json) for r in found if r.HasField("run") for item in r.run.config.update}
+    assert config["method"] == {"clip_high": 0.28}
+    defined = {r.metric.name for r in found if r.WhichOneof("record_type") == "metric"}
+    assert {"rollout/reward", "learner/loss"} <= defined
+
+
+def wandb_records(path: Path) -> list[Any]:
+    """The records of an offline run's file: a LevelDB log (blocks of 32 KiB; crc, length, type) of protocol buffers."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, records, part, at = path.read_bytes(), [], b"", 7
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # the rest of a block that is too short for a header
+            at += 32768 - at % 32768
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        part += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            records.append(wandb_internal_pb2.Record.FromString(part))
+            part = b""
+    return records

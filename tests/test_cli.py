@@ -1,0 +1,225 @@
+"""The command line as a person meets it: help, mistakes, sweeps, tools, tab completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentrl import cli
+from agentrl.cli import COMMANDS, main
+from agentrl.overrides import review
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FAKE_ENV = """
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Fake:
+    agree: int
+
+    def replay(self, golden):
+        assert Path(golden).is_file()
+        return {"cases": 3, "agree": self.agree, "first_difference": None}
+
+    def bench(self, seconds):
+        return {"steps_per_s": 10.0, "seconds": seconds}
+
+
+@dataclass(frozen=True)
+class Bare:
+    pass
+"""
+
+
+def agentrl(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "agentrl", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **env}, check=False)
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command line, in this process."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of YAML with two environments that need nothing."""
+    (tmp_path / "fake_env.py").write_text(FAKE_ENV)
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "fake.yaml").write_text("_target_: fake_env.Fake\nagree: 3\n")
+    (tmp_path / "env" / "bare.yaml").write_text("_target_: fake_env.Bare\n")
+    (tmp_path / "golden.jsonl").write_text("{}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fake_env", raising=False)
+    return tmp_path
+
+
+def test_three_mistakes_are_told_at_once() -> None:
+    begin = time.perf_counter()
+    done = agentrl("train", "method=vspoo", "method.clip_lov=0.1", "steps=many")
+    seconds = time.perf_counter() - begin
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines() == [
+        "agentrl: config: 3 problems:",
+        "  method=vspoo: no such method; did you mean 'vspo'?",
+        "  method.clip_lov: unknown; did you mean 'clip_low'?",
+        "  steps: Value 'many' of type 'str' could not be converted to Integer",
+    ]
+    assert done.stdout == ""
+    assert seconds < 10, "the answer took too long even for a busy machine"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["env", "--help"], ["train", "--cfg", "job"]])
+def test_help_does_not_import_torch(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom agentrl.cli import main\n"
+        f"try: main({words!r})\nexcept SystemExit as stop: assert not stop.code\n"
+        "heavy = {'torch', 'transformers', 'wandb', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_help_lists_commands_and_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = told(capsys, "--help")
+    assert code == 0
+    assert all(name in out and command.about in out for name, command in COMMANDS.items())
+    code, out, _ = told(capsys, "train", "--help")
+    assert code == 0
+    assert "method: dapo, grpo, sft, vspo" in out
+    assert "tasks_per_step: 16" in out
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("methd=grpo", "methd: unknown; did you mean 'method'?"),
+        ("env=webshp", "env=webshp: no such env; did you mean 'webshop'?"),
+        ("env.veiw=text", "env.veiw: unknown; did you mean 'view'?"),
+        ("seed.deep=1", "seed.deep: unknown; seed is a single value"),
+        ("seed=-1", "seed: got -1, expected at least 0"),
+        ("checkpoint.every=1.5", "checkpoint.every: Value '1.5' of type 'float' could not be converted to Integer"),
+        ("device=tpu", "device: Invalid value 'tpu', expected one of [auto, cpu, cuda]"),
+        ("+method.extra=1", "method.extra: unknown; known: "),
+        ("steps=[1", "steps=[1: not an override; write key=value"),
+        ("steps", "steps: not an override; write key=value"),
+        ("method=grpo,vspo", "method=grpo,vspo: several choices are a sweep; add -m, or choose one"),
+        ("seed=1,2", "seed=1,2: several values are a sweep; add -m, or quote the value"),
+        ("+nothing=1", "+nothing=1: nothing reads nothing; "),
+        ("model/size=big", "model/size: unknown group; did you mean 'model'?"),
+    ],
+)
+def test_each_mistake_in_a_sentence(override: str, line: str) -> None:
+    found = review("train", [override])
+    assert len(found) == 1
+    assert found[0].startswith(line)
+
+
+def test_a_good_command_line_has_no_problem() -> None:
+    assert review("train", ["method=grpo", "seed=3", "method.clip_high=0.3", "log=files", "hydra.run.dir=x"]) == []
+
+
+def test_every_choice_of_a_sweep_is_reviewed() -> None:
+    words = ["method=grpo,vspo,dappo", "seed=0,x,-2", "reward=glob(*)"]
+    assert review("train", words, multirun=True) == [
+        "method=dappo: no such method; did you mean 'dapo'?",
+        "seed: Value 'x' of type 'str' could not be converted to Integer",
+        "seed: got -2, expected at least 0",
+    ]
+
+
+def test_a_command_without_a_group_says_so() -> None:
+    assert review("env_tool", ["method=grpo"]) == ["method=grpo: this command has no group method; its groups: env"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [(["trian"], "trian: no such command; did you mean 'train'?"), (["env", "replai"], "env replai: no such command")],
+)
+def test_unknown_commands(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = told(capsys, *words)
+    assert code == 2
+    assert err.startswith(f"agentrl: {line}")
+
+
+@pytest.mark.parametrize(("agree", "expected"), [(3, 0), (2, 1)])
+def test_replay_ends_in_one_json_line(
+    agree: int, expected: int, fake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["env", "replay", "env=fake", f"env.agree={agree}", f"golden={fake / 'golden.jsonl'}"]
+    code, out, err = told(capsys, *words, "--config-dir", str(fake))
+    assert (code, err) == (expected, "")
+    assert json.loads(out.splitlines()[-1]) == {"cases": 3, "agree": agree, "first_difference": None}
+
+
+def test_bench_ends_in_one_json_line(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = told(capsys, "env", "bench", "env=fake", "seconds=0.5", "--config-dir", str(fake))
+    assert code == 0
+    assert json.loads(out) == {"steps_per_s": 10.0, "seconds": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["env", "replay", "env=fake"], "golden: missing; give golden=FILE"),
+        (["env", "replay", "env=fake", "golden=nowhere"], "golden=nowhere: there is no such file"),
+        (["env", "bench", "env=bare"], "env: Bare has no bench()"),
+    ],
+)
+def test_tools_explain_what_is_missing(
+    words: list[str], line: str, fake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = told(capsys, *words, "--config-dir", str(fake))
+    assert code == 2
+    assert err.startswith(f"agentrl: {line}")
+
+
+def test_a_sweep_runs_every_job_and_keeps_the_worst_code(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["env", "replay", "-m", "env=fake", "env.agree=2,3", f"golden={fake / 'golden.jsonl'}"]
+    code, out, _ = told(capsys, *words, f"hydra.sweep.dir={fake / 'sweep'}", "--config-dir", str(fake))
+    assert code == 1
+    assert out.count('"agree": ') == 2
+
+
+def test_a_job_is_given_a_checked_and_resolved_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+    monkeypatch.setattr(cli, "_function", lambda _: seen.append)
+    assert told(capsys, "train", f"run_dir={tmp_path / 'run'}", "method=grpo")[0] == 0
+    assert seen[0].run_dir == str(tmp_path / "run")
+    assert seen[0].choices.method == "grpo"
+    assert "hydra" not in seen[0]
+    words = ["-m", "method=grpo,vspo", f"run_dir={tmp_path / 'sweep'}"]
+    assert told(capsys, "train", *words)[0] == 0
+    assert [Path(cfg.run_dir).name for cfg in seen[1:]] == ["0_grpo_webshop_seed0", "1_vspo_webshop_seed0"]
+    assert all(Path(cfg.run_dir).parent == tmp_path / "sweep" for cfg in seen[1:])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("agentrl tr", "train"),
+        ("agentrl env re", "replay"),
+        ("agentrl env bench se", "seconds="),
+        ("agentrl train log=w", "log=wandb"),
+    ],
+)
+def test_tab_completion(line: str, expected: str) -> None:
+    done = agentrl("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert done.stdout.split() == [expected]

@@ -1,0 +1,91 @@
+"""Imports go down, siblings are strangers, each third-party package has its doors."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "agentrl"
+
+# A unit is a module or folder of agentrl; `envs.check` is listed by itself because it stands above the rest of envs.
+FLOORS: list[set[str]] = [
+    {"types", "errors", "stats", "seeds", "digest", "provenance", "__init__"},
+    {"config", "bundled", "device", "batch", "ops", "log", "measure", "records"},
+    {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
+    {"model", "panel", "rollout"},
+    {"learner", "sync", "checkpoint", "evaluate", "envs.check"},
+    {"run"},
+    {"summary"},
+    {"loop", "explain"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {unit: level for level, units in enumerate(FLOORS) for unit in units}
+
+DOORS = {
+    "hydra": {"config", "overrides", "cli"},
+    "omegaconf": {"config", "overrides"},
+    "transformers": {"chat", "model", "engine"},
+    "tokenizers": {"chat"},
+    "peft": {"model"},
+    "safetensors": {"model", "checkpoint"},
+    "wandb": {"log"},
+    "rich": {"log", "cli"},
+    "matplotlib": {"log"},
+    "vllm": {"engine"},
+    "ray": {"cluster"},
+    "nltk": {"envs"},
+    "rapidfuzz": {"envs"},
+    "torch": {
+        "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
+        "checkpoint", "explain",
+    },
+}  # fmt: skip
+
+
+def unit_of(dotted: str) -> str:
+    """The unit a module of agentrl belongs to: ``envs.webshop.store`` is of ``envs``, ``envs.check`` of itself."""
+    parts = dotted.split(".")
+    two = ".".join(parts[:2])
+    return two if two in FLOOR else parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Every imported name of a file, those inside functions and under TYPE_CHECKING included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import; write agentrl.…"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    here = unit_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top == "agentrl" and rest:
+            there = unit_of(rest)
+            assert there in FLOOR, f"{here} imports {name}, which no floor lists"
+            if there != here:
+                assert FLOOR[there] < FLOOR[here], f"{here} imports {name}, which is not below it"
+        if top in DOORS:
+            assert here in DOORS[top], f"{here} imports {top}; its door is {' or '.join(sorted(DOORS[top]))}"
+
+
+def test_every_module_has_a_floor() -> None:
+    units = {unit_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts)) for path in FILES}
+    assert units <= FLOOR.keys(), f"add to FLOORS: {sorted(units - FLOOR.keys())}"
+
+
+def test_environments_and_records_do_not_know_torch() -> None:
+    for name in ("envs", "rewards", "types", "errors", "config", "overrides", "cli", "log"):
+        assert name not in DOORS["torch"]

@@ -1,0 +1,88 @@
+"""The whole loop on a toy world: every method solves it, resumes exactly, and counts what it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agentrl import config, loop
+from agentrl.errors import ConfigError, EnvError
+from tests.toy import save_toy_model
+from tests.toy_run import toy_config, toy_train
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_model(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo"])
+def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: Path) -> None:
+    result = toy_train(model, tmp_path, f"method={method}", "steps=60")
+    assert result["eval"]["before"]["sampled"]["success"] < 0.3
+    assert result["eval"]["after"]["sampled"]["success"] > 0.9
+    assert result["status"] == "done" and result["steps"] == 60
+    assert (tmp_path / "summary.json").is_file() and (tmp_path / "curve.png").is_file()
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo", "vspo"])
+def test_equal_seeds_give_equal_runs(method: str, model: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        toy_train(model, tmp_path / name, f"method={method}", "steps=4")
+    assert _weights(tmp_path / "a", 4) == _weights(tmp_path / "b", 4)
+    assert _metrics(tmp_path / "a") == _metrics(tmp_path / "b")
+    assert (tmp_path / "a/trajectories.jsonl").read_bytes() == (tmp_path / "b/trajectories.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["method=grpo"], ["method=vspo", "method.source=buffer"], ["method=grpo", "method.kl_coef=0.05"], ["method=sft"]],
+    ids=["grpo", "vspo_buffer", "grpo_kl", "sft"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(overrides: list[str], model: Path, tmp_path: Path) -> None:
+    whole = toy_train(model, tmp_path / "whole", *overrides, "steps=6")
+    toy_train(model, tmp_path / "parts", *overrides, "steps=6", "checkpoint.every=3")
+    _forget_the_end(tmp_path / "parts")
+    resumed = config.resumed(toy_config(model, tmp_path / "parts", [f"resume={tmp_path / 'parts'}", *overrides, "steps=6"]), [])
+    parts = loop.train(resumed)
+    assert _weights(tmp_path / "whole", 6) == _weights(tmp_path / "parts", 6)
+    assert _metrics(tmp_path / "whole") == _metrics(tmp_path / "parts")
+    assert whole["eval"] == parts["eval"] and whole["episodes"] == parts["episodes"]
+
+
+def test_failed_episodes_stop_the_run_with_the_environments_words(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(EnvError, match="the shop is on fire"):
+        toy_train(model, tmp_path, "method=grpo", "steps=2", "env.fails=true")
+
+
+def test_steps_must_fill_whole_batches(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="try steps=4"):
+        toy_train(model, tmp_path, "method=grpo", "steps=3", "learner.minibatches=2")
+
+
+def test_engine_and_learner_agree_at_every_step(model: Path, tmp_path: Path) -> None:
+    toy_train(model, tmp_path, "method=grpo", "steps=5")
+    gaps = [line["learner/logprob_gap"] for line in _metrics(tmp_path) if "learner/logprob_gap" in line]
+    assert gaps and max(gaps) <= 1e-5
+    canaries = [line["sync/canary_gap"] for line in _metrics(tmp_path) if "sync/canary_gap" in line]
+    assert canaries and max(canaries) <= 1e-5
+
+
+def _weights(run: Path, step: int) -> bytes:
+    return (run / f"checkpoints/step_{step:06d}/model/model.safetensors").read_bytes()
+
+
+def _metrics(run: Path) -> list[dict[str, float]]:
+    """Metric lines without what a clock or the machine decides."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k.split("/")[0] not in ("time", "speed", "memory")} for line in lines]
+
+
+def _forget_the_end(run: Path) -> None:
+    """As if the run had been killed after its checkpoint at step 3."""
+    import shutil
+
+    shutil.rmtree(run / "checkpoints/step_000006")
+    (run / "summary.json").unlink()

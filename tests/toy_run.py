@@ -1,0 +1,31 @@
+"""Runs of the real loop on the toy world, composed like any other run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agentrl import config, loop
+
+CONF = Path(__file__).parent / "conf"
+
+
+def toy_overrides(model: Path, run_dir: Path) -> list[str]:
+    """What makes any method a toy run of a second or two."""
+    return [
+        "env=colours", "model=local", f"model.path={model}", "model.action_tokens=2", "model.context_tokens=32", "context=window", "learner=tiny",
+        "learner.lr=0.01", "learner.minibatches=1", "tasks_per_step=8", "eval.tasks=4", "eval.samples=8", "log=files", f"run_dir={run_dir}",
+    ]  # fmt: skip
+
+
+def toy_train(model: Path, run_dir: Path, *overrides: str) -> dict[str, Any]:
+    """Train with these further overrides and give the summary."""
+    return loop.train(toy_config(model, run_dir, overrides))
+
+
+def toy_config(model: Path, run_dir: Path, overrides: Sequence[str] = ()) -> config.Config:
+    """The checked config of a toy run."""
+    cfg = config.compose("train", [*toy_overrides(model, run_dir), *overrides], config_dir=CONF)
+    config.check(cfg)
+    return cfg
