@@ -124,7 +124,7 @@ class Chat:
     @cached_property
     def _ending(self) -> tuple[int, str]:
         """(turn-end id, text from the end of an action's content up to and with that token)."""
-        before, found, after = self._text((("user", "x"), ("assistant", MARK), ("user", "z"))).partition(MARK)
+        _, found, after = self._text((("user", "x"), ("assistant", MARK), ("user", "z"))).partition(MARK)
         end = self._first_special(after) if found else None
         if end is None:
             raise ConfigError(
@@ -203,7 +203,7 @@ def action_text(message: Message) -> str:
 
 
 def tool_calls(text: str) -> tuple[ToolCall, ...]:
-    """Calls in ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>`` tags; malformed ones are left to the text."""
+    """Calls in ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>`` tags; malformed ones stay plain text."""
     found = []
     for body in TOOL_CALL.findall(text) if "<tool_call>" in text else ():
         try:

@@ -151,10 +151,13 @@ def _refuse_mistakes(command: Command, args: argparse.Namespace) -> None:
 
 def _placed(rest: list[str], args: argparse.Namespace) -> list[str]:
     """Make Hydra's output folder the run's: a resumed run keeps its own; ``run_dir`` of a sweep holds all its runs."""
+    from agentrl.config import load
+
     given = {key: value for key, _, value in (text.partition("=") for text in args.overrides)}
     if args.multirun and "run_dir" in given:
         return [text for text in rest if not text.startswith("run_dir=")] + [f"hydra.sweep.dir={given['run_dir']}"]
     if given.get("resume") not in (None, "null", ""):
+        load(Path(given["resume"]) / "config.yaml")  # no such run: say so before Hydra makes its folder
         return [*rest, f"hydra.run.dir={given['resume']}"]
     return rest
 

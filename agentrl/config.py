@@ -170,7 +170,7 @@ def build(node: Config) -> Any:
 
 
 def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
-    """The config of the run ``cfg.resume``, changed by the ``overrides`` of words in ``RESUMABLE`` (``log`` as a whole).
+    """The config of the run ``cfg.resume``, changed by ``overrides`` of words in ``RESUMABLE`` (``log`` as a whole).
 
     Raises ConfigError if there is no such run, or if ``overrides`` change anything else.
     """

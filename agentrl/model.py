@@ -30,7 +30,7 @@ ADAPTER = "default"
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model lives: ``device``, the dtype its weights are kept in, and whether it computes in bfloat16 (autocast)."""
+    """Where a model lives: its device, the dtype of its weights, and whether it computes in bfloat16 (autocast)."""
 
     device: torch.device
     dtype: torch.dtype
@@ -55,7 +55,7 @@ class Pretrained:
     context_tokens: int
     gradient_checkpointing: bool
     lora_rank: int
-    lora_alpha: float
+    lora_alpha: int
     lora_targets: list[str]
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Pretrained:
         return Chat.load(self.path, self.thinking)
 
     def place(self, device: str) -> Placement:
-        """``dtype: auto`` is float32 on a CPU; on a GPU bfloat16 under adapters, else float32 weights with bfloat16 compute."""
+        """``dtype: auto`` is float32 on a CPU; on a GPU bfloat16 under adapters, else float32 computed in bfloat16."""
         where = resolve_device(device)
         choice = self.dtype
         if choice == "auto":
@@ -283,7 +283,7 @@ class Policy:
     def _autocast(self) -> AbstractContextManager[None]:
         if not self.place.autocast:
             return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)  # type: ignore[return-value]
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _head(
         self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, chunk_tokens: int
@@ -293,7 +293,7 @@ class Policy:
             return self._score(hidden, targets, temperature)
         parts = [
             checkpoint(self._score, h, t, temperature, use_reentrant=False)
-            for h, t in zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+            for h, t in zip(torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True)
         ]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 

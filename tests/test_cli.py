@@ -211,6 +211,13 @@ def test_a_job_is_given_a_checked_and_resolved_config(
     assert all(Path(cfg.run_dir).parent == tmp_path / "sweep" for cfg in seen[1:])
 
 
+def test_resuming_nothing_makes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = told(capsys, "train", f"resume={tmp_path / 'nothing'}")
+    assert code == 2
+    assert "nothing/config.yaml: there is no such file" in err
+    assert not (tmp_path / "nothing").exists()
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -1,4 +1,4 @@
-"""How one token is drawn: every request carries its own stream of uniforms, so its batch mates cannot change its draw."""
+"""How one token is drawn: a request carries its own stream of uniforms, so its batch mates cannot change it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniforms(seeds: Sequence[int], count: int) -> NDArray[np.float64]:
-    """``[len(seeds), count]`` uniforms in [0, 1): column t is output t of SplitMix64 (Steele et al., 2014) started at the seed.
+    """``[len(seeds), count]`` uniforms in [0, 1).
 
-    Its outputs are a function of (seed, t), so no generator has to be kept.
+    Column t is output t of SplitMix64 (Steele et al., 2014) started at the seed: a function of (seed, t), so no
+    generator has to be kept.
     """
     start = np.array([seed % (1 << 64) for seed in seeds], dtype=np.uint64)
     z = start[:, None] + GOLDEN * np.arange(1, count + 1, dtype=np.uint64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    found: NDArray[np.float64] = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return found
 
 
 def choose(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

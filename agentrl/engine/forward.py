@@ -29,7 +29,10 @@ class Forward(Protocol):
         ...
 
     def start(self, prompts: Sequence[tuple[int, ...]], rows: Sequence[int]) -> tuple[Decoding, torch.Tensor]:
-        """Read ``prompts`` (each once, shortest first); row r continues prompt ``rows[r]``. Next-token logits [prompts, vocabulary]."""
+        """Read ``prompts`` (each once, shortest first).
+
+        Row r continues prompt ``rows[r]``. Next-token logits [prompts, vocabulary].
+        """
         ...
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """A compact forward pass for models of the Llama, Qwen2 and Qwen3 kind, made for sampling.
 
-It holds fused copies of the weights and does less than a general forward: a prompt shared by a group is read once and its keys
-and values are never copied per member; the last layer of a prefill works on the last positions only;
-decoding is a handful of tensor operations a layer. Equal to the Hugging Face forward to rounding (tested to 1e-5 in float32).
+It holds fused copies of the weights and does less than a general forward: a prompt shared by a group is read once and
+its keys and values are never copied per member; the last layer of a prefill works on the last positions only; decoding
+is a handful of tensor operations a layer. Equal to the Hugging Face forward to rounding (tested to 1e-5 in float32).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class LeanForward:
     def _prefill(
         self, ids: torch.Tensor, lengths: torch.Tensor, keys: list[torch.Tensor], values: list[torch.Tensor]
     ) -> torch.Tensor:
-        """Read padded prompts [n, seq], fill their caches, give the normed hidden states of the last tokens [n, width]."""
+        """Read padded prompts [n, seq] and fill their caches; normed hidden states of the last tokens [n, width]."""
         width = ids.shape[1]
         x = F.embedding(ids, self.embed)
         for index, layer in enumerate(self.layers):
@@ -121,12 +121,12 @@ class LeanForward:
     def project(
         self, layer: Layer, x: torch.Tensor, positions: slice | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """[n, seq, width] -> rotated queries [n, heads, seq, head_dim], rotated keys and values [n, kv_heads, seq, head_dim]."""
+        """[n, seq, width] -> queries [n, heads, seq, head_dim], keys and values [n, kv_heads, seq, head_dim]."""
         n, seq, _ = x.shape
         mixed = F.linear(self.rms(x, layer.norm), layer.qkv, layer.qkv_bias).view(n, seq, -1, self.head_dim)
         rotated = mixed[:, :, : self.heads + self.kv_heads]
         if layer.q_norm is not None and layer.k_norm is not None:
-            q, k = rotated.split([self.heads, self.kv_heads], dim=2)
+            q, k = rotated[:, :, : self.heads], rotated[:, :, self.heads :]
             rotated = torch.cat([self.rms(q, layer.q_norm), self.rms(k, layer.k_norm)], dim=2)
         cos, sin = self.cos[positions], self.sin[positions]
         cos, sin = cos.view(-1, seq, 1, cos.shape[-1]), sin.view(-1, seq, 1, sin.shape[-1])
@@ -155,9 +155,10 @@ class LeanForward:
 
 
 class LeanDecoding:
-    """Rows being continued. The prompts' keys and values exist once for each prompt; rows of one prompt attend to them together.
+    """Rows being continued. Keys and values of a prompt exist once; all its rows attend to them together.
 
-    ``slot`` places a row in the grid [prompts, group] (flattened), so that a group's queries meet its prompt in one product.
+    ``slot`` places a row in the grid [prompts, group] (flattened), so that a group's queries meet its prompt in one
+    product.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class LeanDecoding:
         return F.linear(forward.rms(x[:, 0], forward.norm), forward.head)
 
     def _attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        """One query a row, [rows, heads, 1, head_dim], over its prompt and its own tokens -> [rows, 1, width of the queries]."""
+        """One query a row, [rows, heads, 1, head_dim], over its prompt and its own tokens -> [rows, 1, queries]."""
         rows, width, kv = q.shape[0], keys.shape[2], self._forward.kv_heads
         q = q.view(rows, kv, -1, q.shape[-1]) * q.shape[-1] ** -0.5
         old = self._to_rows(self._to_grid(q) @ keys.transpose(2, 3) + self._bias)
@@ -278,7 +279,7 @@ def _own(names: dict[str, torch.Tensor], name: str, weight: torch.Tensor) -> tor
 def _fuse(names: dict[str, torch.Tensor], parts: list[tuple[str, torch.Tensor]]) -> torch.Tensor:
     """One tensor of all parts, whose slices are known by the parts' names."""
     fused = torch.cat([weight.detach() for _, weight in parts])
-    for (name, _), view in zip(parts, fused.split([len(weight) for _, weight in parts]), strict=True):
+    for (name, _), view in zip(parts, torch.split(fused, [len(weight) for _, weight in parts]), strict=True):
         names[name] = view
     return fused
 
@@ -290,7 +291,7 @@ def _bias(lengths: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor
 
 
 def _parts(lengths: Sequence[int], tokens: int) -> list[slice]:
-    """Consecutive slices of prompts, sorted by length, of at most ``tokens`` padded tokens each (one prompt at least)."""
+    """Consecutive slices of prompts, sorted by length, of at most ``tokens`` padded tokens (one prompt at least)."""
     parts, begin = [], 0
     for end in range(1, len(lengths) + 1):
         if end == len(lengths) or (end + 1 - begin) * lengths[end] > tokens:

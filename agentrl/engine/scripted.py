@@ -44,7 +44,7 @@ class Scripted:
 
 
 class ScriptedEngine:
-    """An :class:`agentrl.engine.base.Engine` whose policy is a function: certain of its reply, so every logprob is 0."""
+    """An :class:`agentrl.engine.base.Engine` whose policy is a function, certain of its reply: every logprob is 0."""
 
     dtype = torch.float32
 
@@ -74,7 +74,8 @@ class ScriptedEngine:
     def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
         """Raises EngineError: a script has no opinion on other texts than its own."""
         raise EngineError(
-            "engine=scripted: it plays texts and cannot score tokens, so no run can learn from it; set sync.canaries=0, or use engine=torch"
+            "engine=scripted: it plays texts and cannot score tokens, so no run can learn from it; set "
+            "sync.canaries=0, or use engine=torch"
         )
 
     def close(self) -> None:

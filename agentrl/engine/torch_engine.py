@@ -36,7 +36,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Torch:
-    """``dtype``: auto (float32 on a CPU, bfloat16 on a GPU), float32 or bfloat16. ``max_batch``: rows decoded at once."""
+    """``dtype``: auto (float32 on a CPU, bfloat16 on a GPU), float32, bfloat16. ``max_batch``: rows decoded at once."""
 
     dtype: str
     max_batch: int
@@ -48,7 +48,10 @@ class Torch:
             raise ValueError(f"engine.max_batch: got {self.max_batch}, expected at least 1 row")
 
     def start(self, source: Source, device: str) -> TorchEngine:
-        """An engine with its own copy of the pretrained weights. ``device``: auto, cpu, cuda or cuda:N. Raises ConfigError."""
+        """An engine with its own copy of the pretrained weights.
+
+        ``device``: auto, cpu, cuda or cuda:N. Raises ConfigError.
+        """
         choice = (
             self.dtype if self.dtype != "auto" else "float32" if resolve_device(device).type == "cpu" else "bfloat16"
         )
@@ -92,16 +95,19 @@ class TorchEngine:
             target = missing.pop(name, None)
             if target is None:
                 raise EngineError(
-                    f"engine: weight '{name}' is unknown to the engine's model or came twice; learner and engine must be built from the same model"
+                    f"engine: weight '{name}' is unknown to the engine's model or came twice; learner and engine "
+                    "must be built from the same model"
                 )
             if target.shape != tensor.shape:
                 raise EngineError(
-                    f"engine: weight '{name}' came with shape {tuple(tensor.shape)}, expected {tuple(target.shape)}; learner and engine must be built from the same model"
+                    f"engine: weight '{name}' came with shape {tuple(tensor.shape)}, expected {tuple(target.shape)}; "
+                    "learner and engine must be built from the same model"
                 )
             target.copy_(tensor.detach())
         if missing:
             raise EngineError(
-                f"engine: {len(missing)} weight(s) did not come, the first is '{next(iter(missing))}'; learner and engine must be built from the same model"
+                f"engine: {len(missing)} weight(s) did not come, the first is '{next(iter(missing))}'; learner and "
+                "engine must be built from the same model"
             )
         self._version = version
 
@@ -128,16 +134,19 @@ class TorchEngine:
         length = len(request.prompt_ids)
         if length == 0 or request.max_tokens < 1:
             raise EngineError(
-                f"engine: got a prompt of {length} tokens and max_tokens={request.max_tokens}, expected at least 1 of each"
+                f"engine: got a prompt of {length} tokens and max_tokens={request.max_tokens}, expected at least 1 "
+                "of each"
             )
         if length + request.max_tokens > self._context:
             raise EngineError(
-                f"engine: prompt of {length} tokens and max_tokens={request.max_tokens} exceed the model's context of {self._context}; "
+                f"engine: prompt of {length} tokens and max_tokens={request.max_tokens} exceed the model's context "
+                f"of {self._context}; "
                 "lower model.context_tokens or model.action_tokens, or use context=window"
             )
         if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._vocabulary:
             raise EngineError(
-                f"engine: the prompt holds token id {max(request.prompt_ids)}, the model's vocabulary has {self._vocabulary}; tokenizer and model do not belong together"
+                f"engine: the prompt holds token id {max(request.prompt_ids)}, the model's vocabulary has "
+                f"{self._vocabulary}; tokenizer and model do not belong together"
             )
 
     def _batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:

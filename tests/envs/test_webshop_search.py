@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from agentrl.envs.webshop import analyzer
+from agentrl.envs.webshop import analyzer, search
 from agentrl.envs.webshop.analyzer import analyze, words_of
 from agentrl.envs.webshop.search import build, quantised_length
 
@@ -63,10 +63,12 @@ def test_ties_go_to_the_smaller_id() -> None:
     assert [doc for doc, _ in index.search("hat", 2)] == [1, 2]
 
 
-def test_best_k_of_many_equal_full_sort() -> None:
+def test_best_k_of_many_equal_full_sort(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     documents = [[f"w{i}" for i in rng.integers(0, 40, size=rng.integers(1, 30))] for _ in range(60_000)]
     index = build(documents, [f"{i:06}" for i in range(len(documents))])
     whole = index.search("w1 w2 w3", len(documents))
     assert index.search("w1 w2 w3", 50) == whole[:50]
+    monkeypatch.setattr(search, "_MANY", 10**9)  # one sum instead of one for each term
+    assert index.search("w1 w2 w3", len(documents)) == whole
     assert whole == sorted(whole, key=lambda hit: (-hit[1], hit[0]))

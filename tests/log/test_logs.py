@@ -6,6 +6,7 @@ import io
 import json
 import re
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def test_wandb_offline_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     log.log(2, {**METRICS_OF_A_STEP, "rollout/reward": 0.75})
     log.close({"status": "done", "eval": {"after": {"sampled": {"success": 0.5}}}})
     (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    found = wandb_records(path)
+    found = finished_records(path)
     history = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
     steps = [{"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in row} for row in history]
     assert [(step["step"], step["rollout/reward"]) for step in steps] == [(1, 0.5), (2, 0.75)]
@@ -206,6 +207,16 @@ def test_wandb_offline_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert config["method"] == {"clip_high": 0.28}
     defined = {r.metric.name for r in found if r.WhichOneof("record_type") == "metric"}
     assert {"rollout/reward", "learner/loss"} <= defined
+
+
+def finished_records(path: Path) -> list[Any]:
+    """The records once wandb's own process has written the last one, which is a little after ``finish``."""
+    for _ in range(200):
+        found = wandb_records(path)
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was not finished within ten seconds")
 
 
 def wandb_records(path: Path) -> list[Any]:

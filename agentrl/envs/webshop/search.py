@@ -4,8 +4,9 @@
     score(d,q) = sum over t of  w - w / (1 + tf * norm(d)),   w = (times t occurs in q) * idf(t)
     norm(d)    = 1 / (k1 * ((1 - b) + b * dl(d) / avgdl)),    k1 = .9, b = .4
 
-with parts in single and their sum in double precision, rounded to single; dl is Lucene's one-byte quantised length, avgdl the mean of the true lengths. Ties go to
-the smaller document id (text order). The postings hold ``1 + tf * norm(d)``, so a query is a few array sums.
+with parts in single and their sum in double precision, rounded to single; dl is Lucene's one-byte quantised length,
+avgdl the mean of the true lengths. Ties go to the smaller document id (text order). The postings hold
+``1 + tf * norm(d)``, so a query is a few array sums.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from agentrl.envs.webshop.analyzer import analyze
 
 K1, B = 0.9, 0.4
 _BLOCK = 1024
+_MANY = 20_000  # postings
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -93,11 +95,7 @@ class Index:
         weights = self.weights(analyze(query))
         if not weights:
             return []
-        spans = [(int(self.starts[number]), int(self.starts[number + 1])) for number, _ in weights]
-        loads = np.concatenate([self.loads[start:stop] for start, stop in spans])
-        docs = np.concatenate([self.docs[start:stop] for start, stop in spans])
-        w = np.repeat(np.array([weight for _, weight in weights]), [stop - start for start, stop in spans])
-        scores = np.bincount(docs, w - w / loads, self.documents).astype(np.float32)
+        scores = self._scores(weights)
         found = np.flatnonzero(scores >= self._bar(scores, k))
         values = scores[found]
         if len(found) > k:
@@ -105,6 +103,22 @@ class Index:
             found, values = found[best], values[best]
         order = np.lexsort((self.rank[found], -values))[:k]
         return list(zip(found[order].tolist(), values[order].tolist(), strict=True))
+
+    def _scores(self, weights: Sequence[tuple[int, np.float32]]) -> Floats:
+        """Scores of all documents [docs], for query terms with their w.
+
+        Few postings are summed in one call, many term by term (which moves less memory); the additions are the same.
+        """
+        spans = [(int(self.starts[number]), int(self.starts[number + 1]), w) for number, w in weights]
+        if sum(stop - start for start, stop, _ in spans) > _MANY:
+            total = np.zeros(self.documents)
+            for start, stop, w in spans:
+                total[self.docs[start:stop]] += w - w / self.loads[start:stop]
+            return total.astype(np.float32)
+        docs = np.concatenate([self.docs[start:stop] for start, stop, _ in spans])
+        loads = np.concatenate([self.loads[start:stop] for start, stop, _ in spans])
+        each = np.repeat(np.array([w for *_, w in spans]), [stop - start for start, stop, _ in spans])
+        return np.bincount(docs, each - each / loads, self.documents).astype(np.float32)
 
     @staticmethod
     def _bar(scores: Floats, k: int) -> np.float32:
