@@ -56,7 +56,7 @@ class Chat:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(locate(path))  # type: ignore[no-untyped-call]
+            tokenizer = AutoTokenizer.from_pretrained(locate(path))
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"model.path: no tokenizer could be loaded from '{path}' ({_first_line(error)}); give a folder in "

@@ -15,6 +15,7 @@ from agentrl.chat import Chat, Context
 from agentrl.config import Config
 from agentrl.envs.base import Env
 from agentrl.errors import ConfigError
+from agentrl.model import Policy
 from agentrl.panel import panel, require_disjoint
 from agentrl.types import Message, Turn
 
@@ -29,14 +30,14 @@ def explain(cfg: Config) -> dict[str, Any]:
     evaluate, method = config.build(cfg.eval), config.build(cfg.method)
     splits = require_disjoint(env)
     chosen = panel(env, evaluate.panel_split, evaluate.tasks)
-    chat, context = Chat.load(pretrained.path, pretrained.thinking), config.build(cfg.context)
-    tokens = _episode_tokens(env, chat, context, int(cfg.env.max_turns), int(cfg.model.context_tokens))
+    policy = pretrained.build(str(cfg.device))
+    tokens = _episode_tokens(env, policy.chat, config.build(cfg.context), int(cfg.env.max_turns), int(cfg.model.context_tokens))
     updates = learner.minibatches * learner.epochs
     if int(cfg.steps) % updates:
         raise ConfigError(f"steps={cfg.steps}: one batch makes {updates} optimiser steps, so steps must be a multiple of {updates}")
     episodes = int(cfg.tasks_per_step) * rollout.group_size
     batches = int(cfg.steps) // updates
-    memory = _memory(pretrained, str(cfg.device), learner.micro_tokens, "ref_logprobs" in method.needs)
+    memory = _memory(policy, learner.micro_tokens, "ref_logprobs" in method.needs)
     facts = {
         "tasks_per_batch": int(cfg.tasks_per_step),
         "group_size": rollout.group_size,
@@ -75,21 +76,21 @@ def _episode_tokens(env: Env, chat: Chat, context: Context, turns: int, limit: i
     return {"mean": round(statistics.fmean(lengths), 1), "max": max(lengths), "over_limit": sum(n > limit for n in lengths) / len(lengths)}
 
 
-def _memory(pretrained: Any, device: str, micro_tokens: int, reference: bool) -> dict[str, float]:
+def _memory(policy: Policy, micro_tokens: int, reference: bool) -> dict[str, float]:
     """MiB by part: an estimate, within a factor of about 1.5 for activations."""
-    shape = pretrained.shape()
-    weights, trained = shape["parameters"], shape["trained"]
-    place = pretrained.place(device)
-    size = place.dtype.itemsize
-    layers = 1 if pretrained.gradient_checkpointing else shape["layers"]
+    shape = policy.module.config.get_text_config()
+    weights, trained = policy.parameters_count, sum(p.numel() for p in policy.parameters())
+    size = policy.dtype.itemsize
+    kept = 1 if policy.module.is_gradient_checkpointing else shape.num_hidden_layers
+    width = shape.hidden_size * 10 + shape.intermediate_size * 3  # numbers a layer keeps for each token
     parts = {
         "weights": weights * size,
         "master_weights": trained * 4 if size < 4 else 0,
         "gradients": trained * 4,
         "optimiser": trained * 8,
         "engine_copy": weights * size,
-        "reference": weights * size if reference and not pretrained.lora_rank else 0,
-        "activations": micro_tokens * shape["hidden"] * (layers * 16 + shape["layers"] * 2) * (2 if place.autocast else size),
+        "reference": weights * size if reference and policy.adapter is None else 0,
+        "activations": micro_tokens * (kept * width + shape.num_hidden_layers * shape.hidden_size) * policy.compute_dtype.itemsize,
     }
     return {name: round(value / MIB, 1) for name, value in parts.items()} | {"total": round(sum(parts.values()) / MIB, 1)}
 

@@ -29,6 +29,8 @@ def train(cfg: Config) -> dict[str, Any]:
         with stoppable() as stop:
             push(run, moved=None)
             evaluate(run, "before")
+            if run.step < run.steps:
+                run.results.pop("after", None)  # a finished run that is continued is measured anew
             while run.step < run.steps and not stop:
                 one_batch(run)
                 if run.checkpoints.due(run.step) and run.step < run.steps:

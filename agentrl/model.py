@@ -344,16 +344,15 @@ def _load(path: str, place: Placement, attention: str, trainable: bool) -> tuple
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     adapter_folder = path if (Path(path) / "adapter_config.json").is_file() else None
     try:
         if adapter_folder:
             from peft import PeftConfig
 
             path = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
-        module = AutoModelForCausalLM.from_pretrained(path, dtype=place.dtype, attn_implementation=attention).to(
-            place.device
-        )
+        module: Any = AutoModelForCausalLM.from_pretrained(path, dtype=place.dtype, attn_implementation=attention)
+        module = module.to(place.device)
     except (OSError, ValueError, KeyError, ImportError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
