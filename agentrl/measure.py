@@ -61,5 +61,6 @@ class Clock:
         return lap
 
     def summary(self) -> dict[str, float]:
-        """Seconds by phase, and ``all`` since the clock was made."""
-        return {**{k: round(v, 3) for k, v in self.total.items()}, "all": round(time.perf_counter() - self._begin, 3)}
+        """Seconds by phase, ``all`` since the clock was made, and ``cpu``: processor seconds of all threads of the process."""
+        whole = {"all": time.perf_counter() - self._begin, "cpu": time.process_time()}
+        return {name: round(seconds, 3) for name, seconds in (dict(self.total) | whole).items()}

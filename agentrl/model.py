@@ -341,6 +341,7 @@ class _Base:
 
 def _load(path: str, place: Placement, attention: str, trainable: bool) -> tuple[Any, Any]:
     """(Hugging Face module, its peft wrapper or None) of a folder or hub name. Raises ConfigError."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
@@ -351,15 +352,22 @@ def _load(path: str, place: Placement, attention: str, trainable: bool) -> tuple
             from peft import PeftConfig
 
             path = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
-        module: Any = AutoModelForCausalLM.from_pretrained(path, dtype=place.dtype, attn_implementation=attention)
-        module = module.to(place.device)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=place.dtype, attn_implementation=attention, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"model.path: no model could be loaded from '{path}' ({line}); give a folder in Hugging Face layout or a "
             "hub name that is reachable"
         ) from error
-    module.eval()
+    module, info = loaded
+    if absent := sorted(info["missing_keys"]):
+        raise ConfigError(
+            f"model.path: '{path}' lacks {len(absent)} weights of its architecture, the first is '{absent[0]}'; "
+            "the folder is incomplete or of another architecture: fetch it again"
+        )
+    module = module.to(place.device).eval()
     if adapter_folder is None:
         return module, None
     from peft import PeftModel

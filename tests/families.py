@@ -12,8 +12,17 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-TEXT = ["click the red hat item1 item2 | price 35.5", "search[blue wool scarf]\n\nResults: page 1 of 3", "naïve café ✓ 東京"] * 20
-SPLIT = r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+TEXT = [
+    "click the red hat item1 item2 | price 35.5",
+    "search[blue wool scarf]\n\nResults: page 1",
+    "naïve café ✓ 東京",
+] * 20
+    "click the red hat item1 item2 | price 35.5",
+    "search[blue wool scarf]\n\nResults: page 1",
+    "naïve café ✓ 東京",
+] * 20
+# Words with the space before them, single digits, runs of signs, line breaks by themselves.
+SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 CHATML = """
 {%- if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe of use.<|im_end|>\n' }}{% endif %}
@@ -55,7 +64,7 @@ FAMILIES = {
     "qwen2.5": (CHATML, ["<|im_start|>", "<|im_end|>", "<|endoftext|>"], "<|im_end|>", None),
     "qwen3": (THINKING, ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>"], "<|im_end|>", None),
     "gemma2": (TURNS, ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"], "<eos>", "<bos>"),
-    "llama3": (HEADERS, ["<|begin|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"], "<|eot_id|>", "<|begin|>"),
+    "llama3": (HEADERS, ["<|bos|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"], "<|eot_id|>", "<|bos|>"),
 }
 
 
@@ -64,10 +73,14 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
     template, control, eos, bos = FAMILIES[family]
     raw = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
-    raw.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    by_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    raw.pre_tokenizer = pre_tokenizers.Sequence([split, by_bytes])
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=400, special_tokens=control, initial_alphabet=alphabet, show_progress=False))
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=control, initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator(TEXT, trainer)
     made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=eos, bos_token=bos, pad_token=control[0])
     made.chat_template = template
     return made
@@ -76,19 +89,20 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
 def save_model(family: str, folder: Path, **changes: Any) -> Path:
     """A random model of some ten thousand weights with its tokenizer, in Hugging Face layout."""
     import torch
-    from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    import transformers as hf
 
     classes: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-        "qwen2.5": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
-        "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"tie_word_embeddings": True, "head_dim": 16}),
-        "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"head_dim": 8, "sliding_window": 16}),
-        "llama3": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": False}),
+        "qwen2.5": (hf.Qwen2Config, hf.Qwen2ForCausalLM, {"tie_word_embeddings": True}),
+        "qwen3": (hf.Qwen3Config, hf.Qwen3ForCausalLM, {"tie_word_embeddings": True, "head_dim": 16}),
+        "gemma2": (hf.Gemma2Config, hf.Gemma2ForCausalLM, {"head_dim": 8, "sliding_window": 16}),
+        "llama3": (hf.LlamaConfig, hf.LlamaForCausalLM, {"tie_word_embeddings": False}),
     }
     config, model, own = classes[family]
     tok = tokenizer(family)
     size = {
-        "vocab_size": len(tok), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.1, "eos_token_id": tok.eos_token_id,
+        "vocab_size": len(tok), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.1,
+        "eos_token_id": tok.eos_token_id,
     }  # fmt: skip
     torch.manual_seed(0)
     model(config(**{**size, **own, **changes})).save_pretrained(folder)

@@ -15,7 +15,8 @@ from agentrl.types import Message, ToolCall, Turn
 from tests.families import FAMILIES, tokenizer
 from tests.toy import save_toy_model
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("C",), exclude_characters="<>"), min_size=1, max_size=30)
+LETTERS = st.characters(codec="utf-8", exclude_categories=("C",), exclude_characters="<>")
+WORDS = st.text(LETTERS, min_size=1, max_size=30)
 ACTIONS = WORDS.map(str.strip).filter(bool)
 
 
@@ -36,7 +37,9 @@ def acted(chat: Chat, prompt: tuple[int, ...], text: str, observation: str) -> T
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=60, deadline=None)
 @given(first=WORDS, texts=st.lists(st.tuples(ACTIONS, WORDS), min_size=1, max_size=3))
-def test_history_tokens_are_the_tokens_of_the_whole_conversation(family: str, first: str, texts: list[tuple[str, str]]) -> None:
+def test_history_has_the_tokens_of_the_whole_conversation(
+    family: str, first: str, texts: list[tuple[str, str]]
+) -> None:
     talk, turns, messages = chat(family), [], [user(first)]
     for action, observation in texts:
         prompt = History().prompt(talk, (), (user(first),), turns)
@@ -103,7 +106,8 @@ def test_tool_calls_are_parsed_and_written() -> None:
     said = talk.message(ids)
     assert said.tool_calls == (call,)
     assert talk.encode_action(said) == ids
-    assert tool_calls("<tool_call>{broken}</tool_call> <tool_call>{\"name\": 3}</tool_call> <tool_call>[1]</tool_call>") == ()
+    for broken in ("{broken}", '{"name": 3}', "[1]"):
+        assert tool_calls(f"<tool_call>{broken}</tool_call>") == ()
 
 
 def test_thinking_is_not_part_of_the_action() -> None:
@@ -129,8 +133,8 @@ def test_a_window_shows_goal_last_exchanges_and_page() -> None:
     ("template", "why"),
     [
         ("{% for m in messages[-1:] %}{{ m.content }}<|im_end|>{% endfor %}", "no special token"),
-        ("{% for m in messages %}{{ m.role }}{{ m.content }}{{ '<|im_end|>' }}{{ messages | length }}{% endfor %}", "came before"),
-        ("{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}go{% endif %}", "generation prompt"),
+        ("{% for m in messages %}{{ m.content }}<|im_end|>{{ messages | length }}{% endfor %}", "came before"),
+        ("{% for m in messages %}{{ m.role }}{{ m.content }}<|im_end|>{% endfor %}go", "generation prompt"),
     ],
 )
 def test_a_template_without_proven_prefix_is_refused(template: str, why: str) -> None:

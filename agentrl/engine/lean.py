@@ -32,6 +32,7 @@ class Layer:
     q_norm: torch.Tensor | None
     k_norm: torch.Tensor | None
     out: torch.Tensor
+    out_bias: torch.Tensor | None
     mlp_norm: torch.Tensor
     gate_up: torch.Tensor
     down: torch.Tensor
@@ -45,8 +46,7 @@ def supports(module: Any) -> bool:
     if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
         return False
     first = module.model.layers[0]
-    biased = first.self_attn.o_proj.bias is not None or first.mlp.down_proj.bias is not None
-    return module.model.rotary_emb.rope_type in STATIC_ROPE and not biased
+    return module.model.rotary_emb.rope_type in STATIC_ROPE and first.mlp.down_proj.bias is None
 
 
 class LeanForward:
@@ -140,7 +140,7 @@ class LeanForward:
 
     def finish(self, layer: Layer, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """The rest of a layer after attention: output projection, feed-forward, residuals."""
-        x = x + F.linear(attended, layer.out)
+        x = x + F.linear(attended, layer.out, layer.out_bias)
         gate, up = F.linear(self.rms(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
         return x + F.linear(F.silu(gate) * up, layer.down)
 
@@ -248,6 +248,7 @@ class LeanDecoding:
 def _layer(names: dict[str, torch.Tensor], prefix: str, layer: Any) -> Layer:
     """Fused weights of a Hugging Face layer; ``names`` gets views into them."""
     attention, mlp = layer.self_attn, layer.mlp
+    out = attention.o_proj
     parts = [(f"{prefix}.self_attn.{name}_proj", getattr(attention, f"{name}_proj")) for name in "qkv"]
     return Layer(
         norm=_own(names, f"{prefix}.input_layernorm.weight", layer.input_layernorm.weight),
@@ -261,7 +262,8 @@ def _layer(names: dict[str, torch.Tensor], prefix: str, layer: Any) -> Layer:
         k_norm=_own(names, f"{prefix}.self_attn.k_norm.weight", attention.k_norm.weight)
         if hasattr(attention, "k_norm")
         else None,
-        out=_own(names, f"{prefix}.self_attn.o_proj.weight", attention.o_proj.weight),
+        out=_own(names, f"{prefix}.self_attn.o_proj.weight", out.weight),
+        out_bias=_own(names, f"{prefix}.self_attn.o_proj.bias", out.bias) if out.bias is not None else None,
         mlp_norm=_own(names, f"{prefix}.post_attention_layernorm.weight", layer.post_attention_layernorm.weight),
         gate_up=_fuse(
             names,

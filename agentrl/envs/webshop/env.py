@@ -31,6 +31,7 @@ from agentrl.errors import ConfigError, DataError
 from agentrl.types import Message, Messages, Split, Task
 
 BUNDLED = "bundled"
+DIFFICULTIES = ("standard", "wide")
 GOALS = ("auto", "bundled", "synthetic", "human")
 
 
@@ -103,6 +104,7 @@ class WebShop:
     compat         the original's quirks (listed in ``pages`` and ``reward``)
     seed           of catalogue, range prices and price limits; part of the data, not of a run: panels depend on it
     products       size of the bundled catalogue
+    difficulty     of its goals: ``standard``, or ``wide`` (many hard, rarely solved ones beside easy ones)
     nouns          ``rules``, or the path of a noun table (see ``nouns``)
     page_size      products per results page; 0: as the view has it (text 10, compact 4)
     show_attributes  offer the page of a product's attributes
@@ -116,6 +118,7 @@ class WebShop:
     compat: bool = True
     seed: int = 0
     products: int = 4000
+    difficulty: str = "standard"
     nouns: str = "rules"
     page_size: int = 0
     show_attributes: bool = False
@@ -127,6 +130,8 @@ class WebShop:
             raise ConfigError(f"env.goals is {self.goals!r}; expected one of {', '.join(GOALS)}")
         if self.view not in ("auto", *VIEWS):
             raise ConfigError(f"env.view is {self.view!r}; expected one of auto, {', '.join(VIEWS)}")
+        if self.difficulty not in DIFFICULTIES:
+            raise ConfigError(f"env.difficulty is {self.difficulty!r}; expected one of {', '.join(DIFFICULTIES)}")
         for name, least in (("products", 1), ("max_turns", 1), ("page_size", 0), ("val", 0), ("test", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"env.{name} is {getattr(self, name)}; expected at least {least}")
@@ -161,9 +166,9 @@ class WebShop:
 
     @cached_property
     def _catalogue(self) -> Any:
-        from agentrl.envs.webshop.catalogue import generate
+        from agentrl.envs.webshop.catalogue import STANDARD, WIDE, generate
 
-        return generate(products=self.products, seed=self.seed)
+        return generate(self.products, self.seed, WIDE if self.difficulty == "wide" else STANDARD)
 
     @cached_property
     def shop(self) -> Shop:
@@ -202,6 +207,7 @@ class WebShop:
             "variant": "agentrl",
             "data": self.shop.name,
             "products": len(self.shop),
+            "difficulty": self.difficulty,
             "goals": self.goal_kind,
             "view": self.view_name,
             "compat": self.compat,
