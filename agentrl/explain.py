@@ -1,7 +1,8 @@
 """``agentrl config explain``: what one step of this config will really do, before anything runs.
 
 Counts are exact; tokens come from playing a few episodes with the environment's own valid actions; the memory forecast
-is arithmetic over the model's shape (weights, gradients, AdamW's two moments, activations of one micro-batch, the engine's copy).
+is arithmetic over the model's shape (weights, gradients, AdamW's two moments, activations of one micro-batch, the
+engine's copy).
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ def explain(cfg: Config) -> dict[str, Any]:
     splits = require_disjoint(env)
     chosen = panel(env, evaluate.panel_split, evaluate.tasks)
     policy = pretrained.build(str(cfg.device))
-    tokens = _episode_tokens(env, policy.chat, config.build(cfg.context), int(cfg.env.max_turns), int(cfg.model.context_tokens))
+    tokens = _episode_tokens(
+        env, policy.chat, config.build(cfg.context), int(cfg.env.max_turns), int(cfg.model.context_tokens)
+    )
     updates = learner.minibatches * learner.epochs
     if int(cfg.steps) % updates:
-        raise ConfigError(f"steps={cfg.steps}: one batch makes {updates} optimiser steps, so steps must be a multiple of {updates}")
+        raise ConfigError(
+            f"steps={cfg.steps}: one batch makes {updates} optimiser steps, so steps must be a multiple of {updates}"
+        )
     episodes = int(cfg.tasks_per_step) * rollout.group_size
     batches = int(cfg.steps) // updates
     memory = _memory(policy, learner.micro_tokens, "ref_logprobs" in method.needs)
@@ -46,7 +51,9 @@ def explain(cfg: Config) -> dict[str, Any]:
         "batches": batches,
         "optimiser_steps": int(cfg.steps),
         "episodes": episodes * batches,
-        "epochs_over_train_tasks": round(batches * int(cfg.tasks_per_step) / (rollout.pool or splits["train"]["tasks"]), 3),
+        "epochs_over_train_tasks": round(
+            batches * int(cfg.tasks_per_step) / (rollout.pool or splits["train"]["tasks"]), 3
+        ),
         "evaluation_episodes": 2 * evaluate.tasks * (1 + evaluate.samples),
         "panel_hash": chosen.hash,
         "prompt_tokens": tokens,
@@ -61,7 +68,8 @@ def _episode_tokens(env: Env, chat: Chat, context: Context, turns: int, limit: i
     lengths: list[int] = []
     rng = random.Random(0)
     for task in env.tasks("train")[:SAMPLE_TASKS]:
-        episode, played = env.start(task), []
+        episode = env.start(task)
+        played: list[Turn] = []
         goal, first = episode.goal, episode.observation
         for _ in range(turns):
             prompt = context.prompt(chat, goal, first, played)
@@ -73,7 +81,11 @@ def _episode_tokens(env: Env, chat: Chat, context: Context, turns: int, limit: i
             if step.done or len(prompt) > limit:
                 break
         episode.close()
-    return {"mean": round(statistics.fmean(lengths), 1), "max": max(lengths), "over_limit": sum(n > limit for n in lengths) / len(lengths)}
+    return {
+        "mean": round(statistics.fmean(lengths), 1),
+        "max": max(lengths),
+        "over_limit": sum(n > limit for n in lengths) / len(lengths),
+    }
 
 
 def _memory(policy: Policy, micro_tokens: int, reference: bool) -> dict[str, float]:
@@ -90,23 +102,34 @@ def _memory(policy: Policy, micro_tokens: int, reference: bool) -> dict[str, flo
         "optimiser": trained * 8,
         "engine_copy": weights * size,
         "reference": weights * size if reference and policy.adapter is None else 0,
-        "activations": micro_tokens * (kept * width + shape.num_hidden_layers * shape.hidden_size) * policy.compute_dtype.itemsize,
+        "activations": micro_tokens
+        * (kept * width + shape.num_hidden_layers * shape.hidden_size)
+        * policy.compute_dtype.itemsize,
     }
-    return {name: round(value / MIB, 1) for name, value in parts.items()} | {"total": round(sum(parts.values()) / MIB, 1)}
+    return {name: round(value / MIB, 1) for name, value in parts.items()} | {
+        "total": round(sum(parts.values()) / MIB, 1)
+    }
 
 
 def _words(cfg: Config, facts: dict[str, Any], splits: Any) -> str:
     tokens, memory = facts["prompt_tokens"], facts["memory_mib"]
-    parts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in memory.items() if name != "total" and value)
+    parts = ", ".join(
+        f"{name.replace('_', ' ')} {value:g}" for name, value in memory.items() if name != "total" and value
+    )
     counts = ", ".join(f"{name} {split['tasks']}" for name, split in splits.items())
     lines = [
-        f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model}, engine {cfg.choices.engine}, reward {cfg.choices.reward}, rollout {cfg.choices.rollout}",
-        f"one batch   {facts['tasks_per_batch']} tasks x group of {facts['group_size']} = {facts['episodes_per_batch']} episodes of at most {cfg.env.max_turns} turns"
+        f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model}, engine {cfg.choices.engine}, reward "
+        f"{cfg.choices.reward}, rollout {cfg.choices.rollout}",
+        f"one batch   {facts['tasks_per_batch']} tasks x group of {facts['group_size']} = "
+        f"{facts['episodes_per_batch']} episodes of at most {cfg.env.max_turns} turns"
         f" -> {facts['optimiser_steps_per_batch']} optimiser step(s), then one push of weights",
-        f"the run     {facts['batches']} batches = {facts['optimiser_steps']} optimiser steps, {facts['episodes']} episodes"
+        f"the run     {facts['batches']} batches = {facts['optimiser_steps']} optimiser steps, {facts['episodes']} "
+        "episodes"
         f" ({facts['epochs_over_train_tasks']:g} times the training tasks); a method may play extra ones",
-        f"prompts     {tokens['mean']:g} tokens on average, {tokens['max']} at most, in {SAMPLE_TASKS} episodes of random valid actions"
-        f" (limit {cfg.model.context_tokens}; over it: {tokens['over_limit']:.0%}); actions up to {cfg.model.action_tokens}",
+        f"prompts     {tokens['mean']:g} tokens on average, {tokens['max']} at most, in {SAMPLE_TASKS} episodes of "
+        "random valid actions"
+        f" (limit {cfg.model.context_tokens}; over it: {tokens['over_limit']:.0%}); actions up to "
+        f"{cfg.model.action_tokens}",
         f"evaluation  {facts['evaluation_episodes']} episodes before and after, panel {facts['panel_hash']}",
         f"splits      {counts} tasks, disjoint by family",
         f"memory      about {memory['total']:g} MiB for tensors: {parts}",

@@ -42,7 +42,10 @@ def train(cfg: Config) -> dict[str, Any]:
     finally:
         result = finish(run, status)
     if status == "interrupted":
-        raise Interrupted(f"interrupted after step {run.step} of {run.steps}, all saved; continue with: agentrl train resume={run.folder}")
+        raise Interrupted(
+            f"interrupted after step {run.step} of {run.steps}, all saved; continue with: agentrl train "
+            f"resume={run.folder}"
+        )
     return result
 
 
@@ -75,7 +78,10 @@ def push(run: Run, moved: bool | None, examples: Sequence[tuple[int, ...]] = ())
 
 
 def evaluate(run: Run, moment: str) -> None:
-    """Play the held-out panel (``before``, ``after``) or, on the way, the val panel. What is known is not played again."""
+    """Play the held-out panel (``before``, ``after``) or, on the way, the val panel.
+
+    What is known is not played again.
+    """
     if moment in run.results:
         return
     with run.clock.phase("evaluate"):
@@ -130,7 +136,10 @@ def stoppable() -> Iterator[list[int]]:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
-        print("\nagentrl: finishing this batch, then saving; press Ctrl-C again to stop at once without saving", flush=True)
+        print(
+            "\nagentrl: finishing this batch, then saving; press Ctrl-C again to stop at once without saving",
+            flush=True,
+        )
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

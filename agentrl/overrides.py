@@ -122,7 +122,7 @@ def _unknown(cfg: Config, path: str) -> str:
         if not isinstance(node, DictConfig):
             where = ".".join(done)
             return f"{path}: unknown; {where} is a single value" if not OmegaConf.is_list(node) else ""
-        if part not in node.keys():  # a key without a value is not `in` its node
+        if part not in list(node):  # a key without a value is not `in` its node
             known = _words(node)
             full = ".".join([*done, part])
             return f"{full}: unknown; {nearest(part, known)}"

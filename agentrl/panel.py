@@ -30,7 +30,8 @@ def panel(env: Env, split: Split, count: int) -> Panel:
     available = env.tasks(split)
     if len(available) < max(count, 1):
         raise ConfigError(
-            f"eval.tasks: the {split} split of this environment has {len(available)} tasks, got {count}; ask for fewer, or enlarge the split in conf/env"
+            f"eval.tasks: the {split} split of this environment has {len(available)} tasks, got {count}; ask for "
+            "fewer, or enlarge the split in conf/env"
         )
     tasks = tuple(available[:count] if count else available)
     return Panel(split, tasks, panel_hash(tasks))
@@ -49,7 +50,10 @@ def require_disjoint(env: Env) -> Mapping[str, Any]:
         for family in {task.family for task in tasks}:
             other = owner.setdefault(family, split)
             if other != split:
-                raise EnvError(f"environment: family '{family}' is in both the {other} and the {split} split; held-out results would not be held out")
+                raise EnvError(
+                    f"environment: family '{family}' is in both the {other} and the {split} split; held-out results "
+                    "would not be held out"
+                )
         facts[split] = {"tasks": len(tasks), "hash": panel_hash(tasks)}
     return facts
 

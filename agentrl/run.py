@@ -118,7 +118,8 @@ class Run(Player):
         state = found.parts["run"]
         if state["panel"] != self.panel.hash:
             raise ConfigError(
-                f"resume={self.folder}: the run was measured on panel {state['panel']}, this environment now makes panel {self.panel.hash}; "
+                f"resume={self.folder}: the run was measured on panel {state['panel']}, this environment now makes "
+                f"panel {self.panel.hash}; "
                 "its data or settings changed, so results could not be compared. Restore them, or start a new run"
             )
         if "ref_logprobs" in self.method.needs:

@@ -16,10 +16,14 @@ def opening(run: Run) -> str:
     episodes = int(cfg.tasks_per_step) * run.rollout.group_size
     return "\n".join(
         [
-            f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model} ({facts['model']['parameters']:,} weights, "
-            f"{facts['model']['trained']:,} trained; {facts['model']['place']}), engine {cfg.choices.engine}, seed {cfg.seed}",
-            f"one batch: {cfg.tasks_per_step} tasks x {run.rollout.group_size} = {episodes} episodes, {run.updates} optimiser step"
-            f"{'s' * (run.updates > 1)}; {run.steps} steps in all" + (f", continued at step {run.step}" if run.step else ""),
+            f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model} ({facts['model']['parameters']:,} "
+            "weights, "
+            f"{facts['model']['trained']:,} trained; {facts['model']['place']}), engine {cfg.choices.engine}, seed "
+            f"{cfg.seed}",
+            f"one batch: {cfg.tasks_per_step} tasks x {run.rollout.group_size} = {episodes} episodes, {run.updates} "
+            "optimiser step"
+            f"{'s' * (run.updates > 1)}; {run.steps} steps in all"
+            + (f", continued at step {run.step}" if run.step else ""),
             f"panel: {facts['panel']['tasks']} {facts['panel']['split']} tasks, hash {facts['panel']['hash']}; "
             f"train {facts['splits']['train']['tasks']} tasks, none of a family that is measured",
             f"run folder: {run.folder}",
@@ -51,7 +55,10 @@ def table(results: dict[str, Any]) -> str:
         for decoding in ("greedy", "sampled"):
             b = result[decoding]
             low, high = b["interval"]
-            lines.append(f"{moment:>7} {decoding:<8} success {b['success']:.3f} [{low:.3f}, {high:.3f}]  return {b['return']:.3f}  n {b['n']}")
+            lines.append(
+                f"{moment:>7} {decoding:<8} success {b['success']:.3f} [{low:.3f}, {high:.3f}]  return "
+                f"{b['return']:.3f}  n {b['n']}"
+            )
     return "\n".join(lines)
 
 

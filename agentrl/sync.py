@@ -32,7 +32,15 @@ class Sync:
     tolerance: float
     tolerance_low: float
 
-    def push(self, policy: Policy, engine: Engine, version: int, moved: bool | None, canaries: Sequence[tuple[int, ...]], temperature: float) -> dict[str, float]:
+    def push(
+        self,
+        policy: Policy,
+        engine: Engine,
+        version: int,
+        moved: bool | None,
+        canaries: Sequence[tuple[int, ...]],
+        temperature: float,
+    ) -> dict[str, float]:
         """Load the policy's weights as ``version`` and prove it. Raises EngineError."""
         before = engine.checksum()
         engine.load(policy.named_weights(), version)
@@ -40,8 +48,10 @@ class Sync:
         ours = weights_digest(policy.named_weights(), engine.dtype)
         if after != ours:
             raise EngineError(
-                f"sync: after pushing version {version} the engine's weights have checksum {after[:12]}, the learner's {ours[:12]}; "
-                "the engine would sample from another policy than the one that learns. This is a bug of the engine: report it"
+                f"sync: after pushing version {version} the engine's weights have checksum {after[:12]}, the "
+                f"learner's {ours[:12]}; "
+                "the engine would sample from another policy than the one that learns. This is a bug of the engine: "
+                "report it"
             )
         if moved is not None and engine.dtype == policy.dtype and (before != after) != moved:
             raise EngineError(
@@ -53,15 +63,20 @@ class Sync:
         limit = self.tolerance if exact else self.tolerance_low
         if gap > limit:
             raise EngineError(
-                f"sync: at version {version} engine and learner disagree by {gap:.2e} in the logprob of a token, expected at most {limit:.0e} "
+                f"sync: at version {version} engine and learner disagree by {gap:.2e} in the logprob of a token, "
+                f"expected at most {limit:.0e} "
                 "although their checksums are equal; they compute the same weights differently"
             )
         return {"sync/canary_gap": gap}
 
-    def _canary_gap(self, policy: Policy, engine: Engine, canaries: Sequence[tuple[int, ...]], temperature: float) -> float:
+    def _canary_gap(
+        self, policy: Policy, engine: Engine, canaries: Sequence[tuple[int, ...]], temperature: float
+    ) -> float:
         """Largest |Δ logprob| between engine and learner over the canary sequences."""
         if not canaries:
             return 0.0
         theirs = engine.logprobs(canaries, temperature)
         ours = policy.logprobs(canaries, temperature)
-        return max(abs(a - b) for left, right in zip(theirs, ours, strict=True) for a, b in zip(left, right, strict=True))
+        return max(
+            abs(a - b) for left, right in zip(theirs, ours, strict=True) for a, b in zip(left, right, strict=True)
+        )

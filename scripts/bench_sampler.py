@@ -12,6 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def main() -> None:
         path=args.model, view="text", dtype=args.dtype, attention="sdpa", thinking=False, action_tokens=16,
         context_tokens=256, gradient_checkpointing=False, lora_rank=0, lora_alpha=0, lora_targets=[],
     )  # fmt: skip
-    module = source.module("cpu", getattr(torch, args.dtype))
+    module: Any = source.module("cpu", getattr(torch, args.dtype))
     engine = TorchEngine(module, max_batch=512)
     rng = random.Random(0)
     result: dict[str, object] = {
@@ -76,8 +77,8 @@ def main() -> None:
     }
     for prompts in (16, 64, 128):
         asked = requests(prompts, module.config.vocab_size, rng)
-        ours = seconds(lambda asked=asked: engine.generate(asked, Sampling()), args.repeats)
-        theirs = seconds(lambda asked=asked: naive(module, asked), args.repeats)
+        ours = seconds(partial(engine.generate, asked, Sampling()), args.repeats)
+        theirs = seconds(partial(naive, module, asked), args.repeats)
         new = sum(len(answer.ids) for answer in engine.generate(asked, Sampling()))
         read = sum(len(prompt) for prompt in {request.prompt_ids for request in asked})
         result[f"prompts_{prompts}"] = {

@@ -43,7 +43,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/studies"))
     options = parser.parse_args()
     arms = STUDIES[options.study]
-    jobs = [(arm, seed, options.out / options.study / arm.replace(" ", "_") / str(seed)) for seed in range(options.seeds) for arm in arms]
+    jobs = [
+        (arm, seed, options.out / options.study / arm.replace(" ", "_") / str(seed))
+        for seed in range(options.seeds)
+        for arm in arms
+    ]
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(lambda job: run(arms[job[0]], job[1], job[2]), jobs))
     found = {arm: [summary(folder) for name, _, folder in jobs if name == arm] for arm in arms}
@@ -58,7 +62,14 @@ def run(overrides: list[str], seed: int, folder: Path) -> None:
     """One training run, unless it is done already."""
     if (folder / "summary.json").is_file() and summary(folder)["status"] == "done":
         return
-    command = [str(Path(sys.executable).with_name("agentrl")), "train", "log=files", *overrides, f"seed={seed}", f"run_dir={folder}"]
+    command = [
+        str(Path(sys.executable).with_name("agentrl")),
+        "train",
+        "log=files",
+        *overrides,
+        f"seed={seed}",
+        f"run_dir={folder}",
+    ]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     print(f"{folder}: {summary(folder)['eval']['after']['sampled']['success']:.3f}", flush=True)
 
@@ -101,15 +112,28 @@ def picture(folders: dict[str, list[Path]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for number, (arm, runs) in enumerate(folders.items()):
-        curves = [[(m["step"], m["rollout/success"]) for m in map(json.loads, (f / "metrics.jsonl").open()) if "rollout/success" in m] for f in runs]
+        curves = [
+            [
+                (m["step"], m["rollout/success"])
+                for m in map(json.loads, (f / "metrics.jsonl").open())
+                if "rollout/success" in m
+            ]
+            for f in runs
+        ]
         after = [summary(folder)["eval"]["after"]["sampled"]["success"] for folder in runs]
         last = max(step for step, _ in curves[0])
-        if not arm.startswith(("continued", "SFT")):  # demonstrations succeed as the demonstrator does, not as the policy
+        if not arm.startswith(
+            ("continued", "SFT")
+        ):  # demonstrations succeed as the demonstrator does, not as the policy
             for curve in curves:
-                axes.plot([s / last for s, _ in curve], [v for _, v in curve], color=f"C{number}", alpha=0.2, linewidth=0.8)
+                axes.plot(
+                    [s / last for s, _ in curve], [v for _, v in curve], color=f"C{number}", alpha=0.2, linewidth=0.8
+                )
             mean = [(s / last, statistics.fmean(c[i][1] for c in curves)) for i, (s, _) in enumerate(curves[0])]
             axes.plot([s for s, _ in mean], [v for _, v in mean], color=f"C{number}", linewidth=2)
-        axes.plot([1.02 + 0.02 * number] * len(after), after, "o", color=f"C{number}", label=f"{arm}: held-out after training")
+        axes.plot(
+            [1.02 + 0.02 * number] * len(after), after, "o", color=f"C{number}", label=f"{arm}: held-out after training"
+        )
     before = [summary(folder)["eval"]["before"]["sampled"]["success"] for runs in folders.values() for folder in runs]
     axes.plot([0], [statistics.fmean(before)], "k*", label="held-out before training")
     axes.set(xlabel="share of the run", ylabel="success, sampled at T = 1", ylim=(0, 1))

@@ -17,10 +17,6 @@ TEXT = [
     "search[blue wool scarf]\n\nResults: page 1",
     "naïve café ✓ 東京",
 ] * 20
-    "click the red hat item1 item2 | price 35.5",
-    "search[blue wool scarf]\n\nResults: page 1",
-    "naïve café ✓ 東京",
-] * 20
 # Words with the space before them, single digits, runs of signs, line breaks by themselves.
 SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 

@@ -121,7 +121,7 @@ class TinyPolicy:
         attention_mask: torch.Tensor,
         loss_mask: torch.Tensor,
         temperature: float,
-        chunk_tokens: int,  # noqa: ARG002
+        chunk_tokens: int,
     ) -> Outputs:
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask.long()).logits[:, :-1]
         logs = torch.log_softmax(logits / temperature, -1)

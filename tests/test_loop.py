@@ -24,8 +24,10 @@ def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: P
     result = toy_train(model, tmp_path, f"method={method}", "steps=60", *shaped)
     assert result["eval"]["before"]["sampled"]["success"] < 0.3
     assert result["eval"]["after"]["sampled"]["success"] > 0.9
-    assert result["status"] == "done" and result["steps"] == 60
-    assert (tmp_path / "summary.json").is_file() and (tmp_path / "curve.png").is_file()
+    assert result["status"] == "done"
+    assert result["steps"] == 60
+    assert (tmp_path / "summary.json").is_file()
+    assert (tmp_path / "curve.png").is_file()
 
 
 @pytest.mark.parametrize("method", ["sft", "grpo", "vspo"])
@@ -46,11 +48,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(overrides: list[str], model: 
     whole = toy_train(model, tmp_path / "whole", *overrides, "steps=6")
     toy_train(model, tmp_path / "parts", *overrides, "steps=6", "checkpoint.every=3")
     _forget_the_end(tmp_path / "parts")
-    resumed = config.resumed(toy_config(model, tmp_path / "parts", [f"resume={tmp_path / 'parts'}", *overrides, "steps=6"]), [])
+    resumed = config.resumed(
+        toy_config(model, tmp_path / "parts", [f"resume={tmp_path / 'parts'}", *overrides, "steps=6"]), []
+    )
     parts = loop.train(resumed)
     assert _weights(tmp_path / "whole", 6) == _weights(tmp_path / "parts", 6)
     assert _metrics(tmp_path / "whole") == _metrics(tmp_path / "parts")
-    assert whole["eval"] == parts["eval"] and whole["episodes"] == parts["episodes"]
+    assert whole["eval"] == parts["eval"]
+    assert whole["episodes"] == parts["episodes"]
 
 
 def test_failed_episodes_stop_the_run_with_the_environments_words(model: Path, tmp_path: Path) -> None:
@@ -66,9 +71,11 @@ def test_steps_must_fill_whole_batches(model: Path, tmp_path: Path) -> None:
 def test_engine_and_learner_agree_at_every_step(model: Path, tmp_path: Path) -> None:
     toy_train(model, tmp_path, "method=grpo", "steps=5")
     gaps = [line["learner/logprob_gap"] for line in _metrics(tmp_path) if "learner/logprob_gap" in line]
-    assert gaps and max(gaps) <= 1e-5
+    assert gaps
+    assert max(gaps) <= 1e-5
     canaries = [line["sync/canary_gap"] for line in _metrics(tmp_path) if "sync/canary_gap" in line]
-    assert canaries and max(canaries) <= 1e-5
+    assert canaries
+    assert max(canaries) <= 1e-5
 
 
 def _weights(run: Path, step: int) -> bytes:

@@ -39,7 +39,9 @@ def test_the_files_are_small_and_in_bf16(model, tokenizer):
     assert 4e5 < sum(p.numel() for p in model.parameters()) < 2e6
 
 
-@pytest.mark.parametrize("text", ["want red hat\nhome\n", "Ünïcode ✓ two  spaces\n\ttab $35.00 12345?", "SELECT a, b FROM t;"])
+@pytest.mark.parametrize(
+    "text", ["want red hat\nhome\n", "Ünïcode ✓ two  spaces\n\ttab $35.00 12345?", "SELECT a, b FROM t;"]
+)
 def test_every_text_survives_the_round_trip(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 

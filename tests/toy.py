@@ -89,7 +89,13 @@ def save_toy_model(folder: Path, seed: int = 0) -> Path:
     words = ["<pad>", "<act>", "<end>", "<unk>", *COLOURS, "again"]
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<end>", unk_token="<unk>", additional_special_tokens=["<act>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token="<pad>",
+        eos_token="<end>",
+        unk_token="<unk>",
+        additional_special_tokens=["<act>"],
+    )
     tokenizer.chat_template = (
         "{% for m in messages %}{% if m.role == 'assistant' %}<act> {{ m.content }}<end>\n"
         "{% else %}{{ m.content }}\n{% endif %}{% endfor %}{% if add_generation_prompt %}<act>{% endif %}"

@@ -60,7 +60,10 @@ class Engine(Protocol):
         ...
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Take over weights under their checkpoint names. Raises EngineError on an unknown, missing or misshapen one."""
+        """Take over weights under their checkpoint names.
+
+        Raises EngineError on an unknown, missing or misshapen one.
+        """
         ...
 
     def checksum(self) -> str:

@@ -11,7 +11,17 @@ from agentrl.errors import AgentRLError
 from agentrl.panel import SPLITS, require_disjoint
 from agentrl.types import Message, Task
 
-_ODD = ("", " ", "nonsense", "click[", "]" * 50, "\x00\uffff", "search[" + "x" * 5000 + "]", "{}", "DROP TABLE users; --")
+_ODD = (
+    "",
+    " ",
+    "nonsense",
+    "click[",
+    "]" * 50,
+    "\x00\uffff",
+    "search[" + "x" * 5000 + "]",
+    "{}",
+    "DROP TABLE users; --",
+)
 
 
 def check_env(env: Env, tasks: int = 20, seed: int = 0) -> list[str]:
@@ -31,7 +41,9 @@ def _breaches(env: Env, count: int, rng: random.Random) -> Iterator[str]:
             continue
         if [t.content() for t in env.tasks(split)] != [t.content() for t in found]:
             yield f"tasks('{split}') differs between two calls; panels must be fixed"
-        for task in found[:1] + [rng.choice(found) for _ in range(count)] if isinstance(found, list) else list(found[:count]):
+        for task in (
+            found[:1] + [rng.choice(found) for _ in range(count)] if isinstance(found, list) else list(found[:count])
+        ):
             yield from _check_task(env, task, rng)
     yield from _check_expert(env, count)
 

@@ -52,7 +52,7 @@ class GRPO:
     def skips_zero_advantage(self) -> bool:
         return self.kl_coef == 0.0 and self.entropy_coef == 0.0
 
-    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:  # noqa: ARG002
+    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
         """All groups, once."""
         return list(groups)
 

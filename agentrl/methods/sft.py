@@ -32,7 +32,7 @@ class SFT:
     def skips_zero_advantage(self) -> bool:
         return True
 
-    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:  # noqa: ARG002
+    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
         """All demonstrations, once."""
         return list(groups)
 

@@ -13,6 +13,6 @@ from agentrl.types import Group
 class Binary:
     """``reward = 1`` for a play that succeeded as the environment defines it, else 0."""
 
-    def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:  # noqa: ARG002
+    def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward 0 or 1; its one part is ``success``."""
         return scored(groups, lambda play: (float(play.success), {"success": float(play.success)}))

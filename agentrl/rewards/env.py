@@ -13,6 +13,6 @@ from agentrl.types import Group
 class EnvReward:
     """``reward = env_return``, the sum of the environment's step rewards."""
 
-    def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:  # noqa: ARG002
+    def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward in the environment's units; its one part is ``return``."""
         return scored(groups, lambda play: (play.env_return, {"return": play.env_return}))

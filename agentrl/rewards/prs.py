@@ -60,7 +60,7 @@ class PRS:
     def __post_init__(self) -> None:
         _require_shares("w", self.w_parse, self.w_finish, self.w_quality)
 
-    def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:  # noqa: ARG002
+    def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward R; its parts are the stages."""
         return scored(groups, self._worth)
 

@@ -130,7 +130,9 @@ def refuse_failures(trajectories: Sequence[Trajectory], max_failed: float) -> No
     failed = [t for t in trajectories if t.stop is Stop.env_error]
     if len(failed) > max_failed * len(trajectories):
         raise EnvError(
-            f"environment: {len(failed)} of {len(trajectories)} episodes failed, more than rollout.max_failed={max_failed:g} allows; "
-            f"the first, task {failed[0].task.id}, said: {failed[0].error}. Mend the environment (`agentrl env check` helps) "
+            f"environment: {len(failed)} of {len(trajectories)} episodes failed, more than "
+            f"rollout.max_failed={max_failed:g} allows; "
+            f"the first, task {failed[0].task.id}, said: {failed[0].error}. Mend the environment (`agentrl env "
+            "check` helps) "
             "or allow more."
         )

@@ -46,7 +46,12 @@ class LiveSupply:
     """The loop's side of :class:`agentrl.methods.base.Supply`: plays fresh groups with the current policy."""
 
     def __init__(
-        self, order: TaskOrder, past: deque[Group], seed: int, step: int, play: Callable[[Sequence[Task], int], list[Group]]
+        self,
+        order: TaskOrder,
+        past: deque[Group],
+        seed: int,
+        step: int,
+        play: Callable[[Sequence[Task], int], list[Group]],
     ) -> None:
         self.rng = random.Random(derive(seed, "refill", step))
         self.past: Sequence[Group] = tuple(past)

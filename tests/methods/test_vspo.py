@@ -18,7 +18,7 @@ class Supply:
         self.past = deque(past)
         self.played: list[str] = []
 
-    def tasks(self, count: int) -> list[Task]:  # noqa: ARG002
+    def tasks(self, count: int) -> list[Task]:
         raise AssertionError("VSPO draws from what it has seen")
 
     def play(self, tasks: Sequence[Task]) -> list[Group]:
