@@ -129,7 +129,10 @@ def evaluate_only(cfg: Config) -> dict[str, Any]:
 
 @contextmanager
 def stoppable() -> Iterator[list[int]]:
-    """Inside, the first Ctrl-C (or SIGTERM) only fills the list: the batch in progress is finished and saved. The second one stops at once."""
+    """Inside, the first Ctrl-C (or SIGTERM) only fills the list, so that the batch in progress is finished and saved.
+
+    The second one stops at once.
+    """
     caught: list[int] = []
 
     def note(number: int, _frame: Any) -> None:

@@ -61,6 +61,6 @@ class Clock:
         return lap
 
     def summary(self) -> dict[str, float]:
-        """Seconds by phase, ``all`` since the clock was made, and ``cpu``: processor seconds of all threads of the process."""
+        """Seconds by phase, ``all`` since the clock was made, and ``cpu``: processor seconds of all threads."""
         whole = {"all": time.perf_counter() - self._begin, "cpu": time.process_time()}
         return {name: round(seconds, 3) for name, seconds in (dict(self.total) | whole).items()}

@@ -1,7 +1,7 @@
 """What scripted players reach in the bundled shop: the bounds beside which learning curves are read.
 
-Prints success on the first tasks of the test panel, in all and by difficulty: a random item of the first page, the first
-result, the best title of the first page, the oracle (reads titles and prices, turns pages), and the noisy expert.
+Prints success on the first tasks of the test panel, in all and by difficulty: a random item of the first page,
+the first result, the best title of the first page, the oracle (reads titles and prices, turns pages), the noisy expert.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from agentrl.envs.webshop.compact import View, Want, view_of, want_of
 from agentrl.envs.webshop.shopper import SCRIPTED, Player, decide
 from agentrl.types import Message, Task
 
+WIDTH = 14  # of a column
+
 
 def main() -> None:
     """Play every scripted player on the panel and print the table."""
@@ -27,8 +29,9 @@ def main() -> None:
     tasks = env.tasks("test")[: args.tasks]
     players = SCRIPTED | {f"expert, noise {noise:g}": noisy(noise) for noise in args.noises}
     counts = [sum(task.data["goal"]["difficulty"] == level for task in tasks) for level in DIFFICULTIES]
-    shares = "  ".join(f"{level} ({count})" for level, count in zip(DIFFICULTIES, counts, strict=True))
-    print(f"{len(tasks)} test tasks, at most {env.max_turns} turns\n{'player':24}all    {shares}")
+    heads = ["all", *(f"{level} ({count})" for level, count in zip(DIFFICULTIES, counts, strict=True))]
+    print(f"{len(tasks)} test tasks, at most {env.max_turns} turns")
+    print(f"{'player':24}" + "".join(f"{head:{WIDTH}}" for head in heads))
     for name, player in players.items():
         print(f"{name:24}{row(env, tasks, player)}")
 
@@ -44,11 +47,11 @@ def noisy(noise: float) -> Player:
 
 def row(env: WebShop, tasks: Sequence[Task], player: Player) -> str:
     """Success in all and by difficulty, as text."""
-    won = {level: [] for level in DIFFICULTIES}
+    won: dict[str, list[bool]] = {level: [] for level in DIFFICULTIES}
     for seed, task in enumerate(tasks):
         won[task.data["goal"]["difficulty"]].append(play(env, task, player, random.Random(seed)))
     every = [win for wins in won.values() for win in wins]
-    return "  ".join(f"{sum(wins) / max(len(wins), 1):<{width}.3f}" for wins, width in zip([every, *won.values()], (5, 9, 12, 9), strict=True))
+    return "".join(f"{sum(wins) / max(len(wins), 1):<{WIDTH}.3f}" for wins in (every, *won.values()))
 
 
 def play(env: WebShop, task: Task, player: Callable[[Want, View, random.Random], str], rng: random.Random) -> bool:

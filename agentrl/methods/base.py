@@ -60,7 +60,7 @@ class Method(Protocol):
         ...
 
     def advantages(self, group: Group) -> list[NDArray[np.float32]]:
-        """How good was each sampled token, given its siblings? One ``[trajectory.tokens]`` array for each of ``group.valid``."""
+        """How good was each sampled token, given its siblings? ``[trajectory.tokens]`` for each of ``group.valid``."""
         ...
 
     def weights(self, loss_mask: torch.Tensor) -> torch.Tensor:

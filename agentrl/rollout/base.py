@@ -24,7 +24,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an episode is cut: ``turns`` in all, ``action_tokens`` in one action, ``context_tokens`` in prompt + action."""
+    """When an episode is cut: ``turns`` in all, tokens in one action, tokens of the context (prompt + action)."""
 
     turns: int
     action_tokens: int
