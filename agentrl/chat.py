@@ -4,13 +4,16 @@ Tokens are the record of an episode, so nothing here ever re-tokenises what a po
 rendered whole (:meth:`Chat.render`), or grown from the tokens at hand by what the template puts between two actions
 (:meth:`Chat.delta`). The latter is read off the template itself, with a conversation that holds a marker in the place
 of the action, and is refused where the template gives no prefix that can be proven.
+
+What a message says never becomes a control token: where its text spells one out (a page that holds ``<|im_end|>``), a
+space goes behind the first character (``< |im_end|>``). Only templates write control tokens, only policies sample them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -44,6 +47,7 @@ class Chat:
                 f"chat: {name} has no chat template, so conversations cannot become prompts; use an "
                 "instruction-tuned model or add a template to its tokenizer"
             )
+        self._control = _pattern(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
         self._takes_system = self._shows((("system", MARK), ("user", "x")))
         self._takes_tool = self._shows((("user", "x"), ("assistant", "y"), ("tool", MARK)))
         self._render = lru_cache(CACHED)(self._render_plain)
@@ -98,7 +102,7 @@ class Chat:
 
     def encode_action(self, message: Message) -> tuple[int, ...]:
         """Ids of a demonstrated action as a policy would have sampled them, the stop token included."""
-        return (*self._encode(action_text(message)), self.turn_end)
+        return (*self._encode(self._inert(action_text(message))), self.turn_end)
 
     def _plain(self, messages: Sequence[Message]) -> Plain:
         """(role, content) pairs in roles that the template takes, neighbours of one role joined."""
@@ -174,11 +178,15 @@ class Chat:
             return False
 
     def _text(self, conversation: Plain) -> str:
-        messages = [{"role": role, "content": content} for role, content in conversation]
+        messages = [{"role": role, "content": self._inert(content)} for role, content in conversation]
         text: str = self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, enable_thinking=self.thinking
         )
         return text
+
+    def _inert(self, content: str) -> str:
+        """The content with a space inside whatever its tokenizer would read as a control token."""
+        return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -187,6 +195,12 @@ class Chat:
         ids = action_ids[:-1] if action_ids and action_ids[-1] in self.stop_ids else action_ids
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return THINKING.sub("", text)
+
+
+def _pattern(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Matches any of these texts, the longest first; nothing at all when there are none."""
+    longest = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
 
 
 def action_text(message: Message) -> str:
@@ -233,8 +247,9 @@ class History:
         if not turns:
             return chat.render((*goal, *first_observation))
         last = turns[-1]
-        cut = () if last.finish == "stop" else (chat.turn_end,)  # a truncated action is closed, outside the loss
-        return (*last.prompt_ids, *last.action_ids, *cut, *chat.delta(last.observation))
+        closed = last.action_ids[-1:] == (chat.turn_end,)  # else it was cut, or ended the text: closed outside the loss
+        end = () if closed else (chat.turn_end,)
+        return (*last.prompt_ids, *last.action_ids, *end, *chat.delta(last.observation))
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,9 @@ class Checkpoints:
             if getattr(self, name) < 0:
                 raise ValueError(f"checkpoint.{name}: got {getattr(self, name)}, expected at least 0")
 
-    def due(self, step: int) -> bool:
-        """Save now, after ``step`` optimiser batches?"""
-        return self.every > 0 and step > 0 and step % self.every == 0
+    def due(self, step: int, made: int = 1) -> bool:
+        """Save now, after ``step`` optimiser steps, of which the last batch ``made`` so many? No multiple is missed."""
+        return self.every > 0 and step > 0 and step % self.every < made
 
     def save(self, run_dir: Path, step: int, parts: Mapping[str, Any], save_model: Callable[[Path], None]) -> Path:
         """Write a checkpoint after ``step`` batches and drop old ones; gives its folder.
@@ -77,14 +77,11 @@ class Checkpoints:
         draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft_"))
         try:
             save_model(draft / "model")
-            for name, part in parts.items():
-                _write_part(draft, name, part)
-            hashes = {str(path.relative_to(draft)): _sha256(path) for path in _files(draft)}
-            manifest = {"format": FORMAT, "step": step, "parts": sorted(parts), "sha256": hashes}
-            (draft / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-            _flush(draft)
+            seal(draft, step, parts)
             os.chmod(draft, 0o755)
             _replace(draft, target)
+        except SafetensorError as error:
+            raise CheckpointError(f"{target}: could not be saved: {error}; earlier checkpoints are untouched") from None
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         self._drop_old(run_dir)
@@ -95,6 +92,18 @@ class Checkpoints:
             shutil.rmtree(folder)
 
 
+def seal(folder: Path, step: int, parts: Mapping[str, Any]) -> None:
+    """Write the parts and the manifest over all files of a folder, down to the disk: :func:`load` then verifies it."""
+    for name, part in parts.items():
+        _write_part(folder, name, part)
+    hashes = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+    manifest = {"format": FORMAT, "step": step, "parts": sorted(parts), "sha256": hashes}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    _flush(folder)
+    for path in _files(folder):
+        os.chmod(path, 0o644)  # some writers keep their files to the owner
+
+
 def folder_of(run_dir: Path, step: int) -> Path:
     """Where the checkpoint after ``step`` batches lies."""
     return run_dir / "checkpoints" / f"step_{step:06d}"
@@ -103,6 +112,11 @@ def folder_of(run_dir: Path, step: int) -> Path:
 def folders(run_dir: Path) -> list[Path]:
     """All checkpoints of a run, newest first, unverified."""
     return sorted((run_dir / "checkpoints").glob("step_*"), reverse=True)
+
+
+def steps_saved(run_dir: Path) -> list[int]:
+    """Steps at which a run has checkpoints, newest first, unverified."""
+    return [int(folder.name.removeprefix("step_")) for folder in folders(run_dir)]
 
 
 def load(folder: Path) -> Checkpoint:

@@ -7,11 +7,12 @@ the review of a mistyped command line never wait for torch. A user's mistake is 
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -44,28 +45,38 @@ class Command:
     about: str
     job: str
     verdict: Callable[[Any], int] = lambda _: 0
+    keeps: bool = False  # writes a folder of its own, which must not hold another run
 
 
 COMMANDS: Mapping[str, Command] = {
-    "train": Command("train", "train a policy: play, credit, learn, sync", "agentrl.loop:train"),
-    "eval": Command("eval", "play a fixed panel without learning", "agentrl.loop:evaluate_only"),
-    "sft": Command("sft", "learn from the environment's expert (warm start)", "agentrl.loop:sft"),
+    "train": Command("train", "train a policy: play, credit, learn, sync", "agentrl.loop:train", keeps=True),
+    "eval": Command("eval", "play a fixed panel without learning", "agentrl.loop:evaluate_only", keeps=True),
+    "sft": Command("sft", "learn from the environment's expert (warm start)", "agentrl.loop:sft", keeps=True),
     "config explain": Command(
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
     "env check": Command(
         "env_tool",
         "look for breaches of the environment contract",
-        "agentrl.cli:check_env",
+        "agentrl.env_tools:check_env",
         lambda breaches: int(bool(breaches)),
     ),
     "env replay": Command(
         "env_tool",
         "play a golden file again (golden=FILE) and compare",
-        "agentrl.cli:replay_env",
+        "agentrl.env_tools:replay_env",
         lambda got: int(got["agree"] != got["cases"]),
     ),
-    "env bench": Command("env_tool", "measure an environment's speed and memory", "agentrl.cli:bench_env"),
+    "env bench": Command("env_tool", "measure an environment's speed and memory", "agentrl.env_tools:bench_env"),
+}
+
+# What a user can mend about a disk; any other OSError is a crash.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EIO}
+QUIET = {  # libraries tell errors alone, unless the user asked for more
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
 }
 
 
@@ -81,6 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command line and exit: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted."""
     words = sys.argv[1:] if argv is None else argv
     gc.disable()  # composing makes many small objects and no garbage worth collecting: 10 % of the time to answer
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     try:
         if "-sc" in words or "--shell-completion" in words:
             _complete(words)
@@ -93,6 +105,20 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("agentrl: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except OSError as error:
+        raise SystemExit(_disk(error)) from None
+
+
+def _disk(error: OSError) -> int:
+    """Say in one sentence that a disk is full, read-only or not ours; gives the exit code. Raises any other error."""
+    if error.errno not in DISK:
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    print(f"agentrl: {where}{error.strerror}; mend that, or choose another folder with run_dir=FOLDER", file=sys.stderr)
+    return 2
 
 
 def _command(words: list[str]) -> tuple[str, list[str]]:
@@ -124,19 +150,28 @@ def _usage() -> str:
 
 def _run(name: str, rest: list[str]) -> int:
     """Review the overrides, then hand over to Hydra. Gives the exit code."""
-    from hydra._internal.utils import get_args_parser
-
-    try:
-        args = get_args_parser().parse_args(rest)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    args, rest = _flags(rest)
+    if args.config_dir:  # YAML and the Python files it names may lie side by side
+        sys.path.append(str(Path(args.config_dir).resolve()))
     command = COMMANDS[name]
     runs = not (args.help or args.hydra_help or args.info)
     if runs:
         _refuse_mistakes(command, args)
     outcome = Outcome()
-    _hydra(command, _placed(rest, args), outcome)
+    _hydra(command, _placed(command, rest, args), outcome)
     return outcome.code
+
+
+def _flags(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Hydra's flags, and the words with the overrides first: flags may stand among them. Raises ConfigError."""
+    from hydra._internal.utils import get_args_parser
+
+    args, more = get_args_parser().parse_known_args(rest)
+    unknown = [word for word in more if word.startswith("-")]
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)}: no such flag; known ones: agentrl train --hydra-help")
+    args.overrides += more
+    return args, [*args.overrides, *(word for word in rest if word not in args.overrides)]
 
 
 def _refuse_mistakes(command: Command, args: argparse.Namespace) -> None:
@@ -149,22 +184,34 @@ def _refuse_mistakes(command: Command, args: argparse.Namespace) -> None:
         raise ConfigError(listing(found))
 
 
-def _placed(rest: list[str], args: argparse.Namespace) -> list[str]:
-    """Make Hydra's output folder the run's: a resumed run keeps its own; ``run_dir`` of a sweep holds all its runs."""
+def _placed(command: Command, rest: list[str], args: argparse.Namespace) -> list[str]:
+    """Make Hydra's output folder the run's: a resumed run keeps its own; ``run_dir`` of a sweep holds all its runs.
+
+    A command that keeps nothing makes no folder.
+    """
     from agentrl.config import load
+
+    if not command.keeps:
+        return ["hydra.run.dir=.", *rest]
 
     given = {key: value for key, _, value in (text.partition("=") for text in args.overrides)}
     if args.multirun and "run_dir" in given:
-        return [text for text in rest if not text.startswith("run_dir=")] + [f"hydra.sweep.dir={given['run_dir']}"]
+        return [text if not text.startswith("run_dir=") else f"hydra.sweep.dir={given['run_dir']}" for text in rest]
     if given.get("resume") not in (None, "null", ""):
         load(Path(given["resume"]) / "config.yaml")  # no such run: say so before Hydra makes its folder
-        return [*rest, f"hydra.run.dir={given['resume']}"]
+        return [f"hydra.run.dir={given['resume']}", *rest]
+    if "run_dir" in given and not (args.help or args.hydra_help or args.info or args.cfg):
+        try:
+            Path(given["run_dir"]).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"run_dir={given['run_dir']}: {error.strerror}; choose another folder") from None
     return rest
 
 
 def _hydra(command: Command, words: list[str], outcome: Outcome) -> None:
     """Run the command's job under Hydra, once or once for each run of a sweep."""
     import hydra
+    from hydra.errors import HydraException
 
     from agentrl.config import CONF
 
@@ -173,8 +220,11 @@ def _hydra(command: Command, words: list[str], outcome: Outcome) -> None:
 
     before = sys.argv
     sys.argv = ["agentrl", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes exceptions on: this module tells mistakes from crashes
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=command.config)(job)()
+    except HydraException as error:
+        raise ConfigError(" ".join(str(error).split())) from None
     finally:
         sys.argv = before
 
@@ -183,27 +233,46 @@ def _job(command: Command, cfg: Any, outcome: Outcome) -> float | None:
     """One job: check everything, run, report. A sweep goes on after a failed run; Ctrl-C ends it."""
     gc.enable()
     try:
-        result = _function(command.job)(_ready(cfg))
+        ready = _ready(command, cfg)
+        if command.keeps:
+            print(f"run folder: {ready.run_dir}", flush=True)
+        result = _function(command.job)(ready)
     except AgentRLError as error:
         print(f"agentrl: {error}", file=sys.stderr)
         outcome.code = max(outcome.code, error.exit_code)
         if isinstance(error, Interrupted):
             raise SystemExit(error.exit_code) from None
         return None
+    except OSError as error:  # told here: Hydra would put its own line before it
+        raise SystemExit(_disk(error)) from None
+    finally:
+        if command.keeps:
+            _drop_empty(Path(cfg.run_dir))
     outcome.results.append(result)
     outcome.code = max(outcome.code, command.verdict(result))
     return _objective(result)
 
 
-def _ready(cfg: Any) -> Any:
+def _drop_empty(folder: Path) -> None:
+    """A run that never began leaves no folder behind."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _ready(command: Command, cfg: Any) -> Any:
     """The config a job is given: that of the resumed run if there is one, checked as a whole, resolved."""
     from hydra.core.hydra_config import HydraConfig
 
     from agentrl.config import check, resolve, resumed
 
     hydra = HydraConfig.get()
-    if "run_dir" in cfg:
+    if command.keeps:
         cfg.run_dir = hydra.runtime.output_dir
+        if not cfg.get("resume") and (Path(cfg.run_dir) / "config.yaml").exists():
+            raise ConfigError(
+                f"run_dir={cfg.run_dir}: holds a run already; continue it with resume={cfg.run_dir}, delete it, or "
+                "choose another folder"
+            )
     if cfg.get("resume"):
         cfg = resumed(cfg, list(hydra.overrides.task))
     check(cfg)
@@ -222,51 +291,6 @@ def _objective(result: Any) -> float | None:
 def _function(path: str) -> Callable[[Any], Any]:
     module, _, name = path.partition(":")
     function: Callable[[Any], Any] = getattr(import_module(module), name)
-    return function
-
-
-def check_env(cfg: Any) -> Any:
-    """``agentrl env check``: every breach of the contract in a sentence."""
-    from agentrl.config import build
-
-    env = build(cfg.env)
-    try:
-        breaches = list(_function("agentrl.envs.check:check_env")(env))
-    finally:
-        env.close()
-    print("\n".join(breaches) or f"{type(env).__name__} keeps the contract")
-    return breaches
-
-
-def replay_env(cfg: Any) -> dict[str, Any]:
-    """``agentrl env replay golden=FILE``: exit code 0 only when every case agrees."""
-    if not cfg.golden:
-        raise ConfigError("golden: missing; give golden=FILE, a file of recorded cases")
-    if not Path(cfg.golden).is_file():
-        raise ConfigError(f"golden={cfg.golden}: there is no such file; give an existing one")
-    return _print_json(_ability(cfg, "replay")(Path(cfg.golden)))
-
-
-def bench_env(cfg: Any) -> dict[str, Any]:
-    """``agentrl env bench``: the environment's own measurements."""
-    return _print_json(_ability(cfg, "bench")(float(cfg.seconds)))
-
-
-def _print_json(result: dict[str, Any]) -> dict[str, Any]:
-    print(json.dumps(result), flush=True)
-    return result
-
-
-def _ability(cfg: Any, name: str) -> Callable[..., Any]:
-    """A method that an environment may or may not have."""
-    from agentrl.config import build
-
-    env = build(cfg.env)
-    function: Callable[..., Any] | None = getattr(env, name, None)
-    if function is None:
-        raise ConfigError(
-            f"env: {type(env).__name__} has no {name}(); choose another environment, or add that method to it"
-        )
     return function
 
 

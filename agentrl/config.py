@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
@@ -198,9 +198,13 @@ def save(cfg: Config, path: Path) -> None:
     """Write a config as YAML, resolved, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(OmegaConf.to_yaml(cfg, resolve=True))
-    os.replace(name, path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(OmegaConf.to_yaml(cfg, resolve=True))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def load(path: Path) -> Config:
@@ -216,6 +220,14 @@ def load(path: Path) -> Config:
 def plain(cfg: Config) -> dict[str, Any]:
     """A config as resolved plain dicts, lists and values."""
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def changed(cfg: Config, values: Mapping[str, Any]) -> Config:
+    """A resolved copy in which the values or whole nodes at dotted keys are other ones."""
+    copy = OmegaConf.create(plain(cfg))
+    for key, value in values.items():
+        OmegaConf.update(copy, key, value, merge=False)
+    return copy
 
 
 def nearest(word: str, known: Collection[str]) -> str:
@@ -243,7 +255,10 @@ def _node_problems(path: str, node: Config) -> Iterator[str]:
     try:
         cls = _locate(node._target_)
     except Exception as error:  # a plug-in's module may fail in any way when imported
-        yield f"{path}._target_: {node._target_} cannot be imported: {type(error).__name__}: {_first_line(error)}"
+        hint = "; install its package, or give its folder as --config-dir" if isinstance(error, ImportError) else ""
+        yield (
+            f"{path}._target_: {node._target_} cannot be imported: {type(error).__name__}: {_first_line(error)}{hint}"
+        )
         return
     if not is_dataclass(cls):
         yield f"{path}._target_: {node._target_} is not a dataclass; its fields are the schema of its YAML"

@@ -6,9 +6,9 @@
      ├─ EngineError                   the engine failed, or serves another policy_version than asked
      ├─ DataError (ValueError)        a file the user named is missing, truncated or of another format
      ├─ ShapeError (ValueError)       two things that must align do not; prints both
-     ├─ DivergedError                 loss or gradient is not finite; the batch is kept for replay
+     ├─ DivergedError                 loss or gradient is not finite; nothing was learned from it
      ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
- └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
+     └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
 
 The command line prints the message alone, without a traceback, and exits with ``exit_code``.
 """

@@ -77,9 +77,9 @@ def block(groups: list[Group]) -> dict[str, Any]:
 
 
 def flat(prefix: str, result: Mapping[str, Any]) -> dict[str, float]:
-    """An evaluation as metrics: ``<prefix>/greedy_success`` and so on."""
+    """An evaluation as metrics: ``<prefix>/greedy_success`` and so on; ``n`` is the number of episodes."""
     return {
         f"{prefix}/{decoding}_{name}": float(result[decoding][name])
         for decoding in ("greedy", "sampled")
-        for name in ("success", "return")
+        for name in ("success", "return", "n")
     }

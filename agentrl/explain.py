@@ -15,7 +15,6 @@ from agentrl import config
 from agentrl.chat import Chat, Context
 from agentrl.config import Config
 from agentrl.envs.base import Env
-from agentrl.errors import ConfigError
 from agentrl.model import Policy
 from agentrl.panel import panel, require_disjoint
 from agentrl.types import Message, Turn
@@ -35,19 +34,14 @@ def explain(cfg: Config) -> dict[str, Any]:
     tokens = _episode_tokens(
         env, policy.chat, config.build(cfg.context), int(cfg.env.max_turns), int(cfg.model.context_tokens)
     )
-    updates = learner.minibatches * learner.epochs
-    if int(cfg.steps) % updates:
-        raise ConfigError(
-            f"steps={cfg.steps}: one batch makes {updates} optimiser steps, so steps must be a multiple of {updates}"
-        )
     episodes = int(cfg.tasks_per_step) * rollout.group_size
-    batches = int(cfg.steps) // updates
+    batches = learner.batches(int(cfg.steps))
     memory = _memory(policy, learner.micro_tokens, "ref_logprobs" in method.needs)
     facts = {
         "tasks_per_batch": int(cfg.tasks_per_step),
         "group_size": rollout.group_size,
         "episodes_per_batch": episodes,
-        "optimiser_steps_per_batch": updates,
+        "optimiser_steps_per_batch": learner.updates,
         "batches": batches,
         "optimiser_steps": int(cfg.steps),
         "episodes": episodes * batches,
@@ -56,6 +50,7 @@ def explain(cfg: Config) -> dict[str, Any]:
         ),
         "evaluation_episodes": 2 * evaluate.tasks * (1 + evaluate.samples),
         "panel_hash": chosen.hash,
+        "warmstart": config.build(cfg.warmstart).forecast(cfg, env),
         "prompt_tokens": tokens,
         "memory_mib": memory,
     }
@@ -111,6 +106,13 @@ def _memory(policy: Policy, micro_tokens: int, reference: bool) -> dict[str, flo
     }
 
 
+def _start(warm: dict[str, Any]) -> str:
+    if not warm:
+        return "none: the run starts from the model as it is"
+    found = "found in" if warm["found"] else "to be made in"
+    return f"{warm['steps']} steps on {warm['demonstrations']} demonstrations, {found} {warm['path']}"
+
+
 def _words(cfg: Config, facts: dict[str, Any], splits: Any) -> str:
     tokens, memory = facts["prompt_tokens"], facts["memory_mib"]
     parts = ", ".join(
@@ -132,6 +134,7 @@ def _words(cfg: Config, facts: dict[str, Any], splits: Any) -> str:
         f"{cfg.model.action_tokens}",
         f"evaluation  {facts['evaluation_episodes']} episodes before and after, panel {facts['panel_hash']}",
         f"splits      {counts} tasks, disjoint by family",
+        f"warm start  {_start(facts['warmstart'])}",
         f"memory      about {memory['total']:g} MiB for tensors: {parts}",
     ]
     return "\n".join(lines)

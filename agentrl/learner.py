@@ -91,6 +91,21 @@ class AdamW:
         """A learner of this policy; ``temperature`` is the rollout's, ``steps`` the batches of the whole run."""
         return Learner(self, policy, temperature=temperature, steps=steps, seed=seed)
 
+    @property
+    def updates(self) -> int:
+        """Optimiser steps that one batch makes."""
+        return self.minibatches * self.epochs
+
+    def batches(self, steps: int, name: str = "steps") -> int:
+        """Batches that make so many optimiser steps. Raises ConfigError, calling them ``name``, on a remainder."""
+        if steps % self.updates:
+            raise ConfigError(
+                f"{name}={steps}: one batch makes {self.updates} optimiser steps (learner.minibatches x "
+                f"learner.epochs), so {name} must be a multiple of {self.updates}; try {name}="
+                f"{(steps // self.updates + 1) * self.updates}"
+            )
+        return steps // self.updates
+
     def factor(self, step: int, steps: int) -> float:
         """Learning rate of batch ``step`` of ``steps`` as a share of ``lr``."""
         if step < self.warmup_steps:
@@ -138,11 +153,12 @@ class Learner:
     def collate(self, groups: Sequence[Group], method: Method) -> list[Batch]:
         """One batch for each optimiser step: shares of the groups (drawn by run seed and step), ``epochs`` times over.
 
-        A share holds whole groups, so that the advantages of one group stay together.
+        A share holds whole groups, so that the advantages of one group stay together; where groups are fewer than
+        ``minibatches`` (failed demonstrations left out), some shares are empty: steps without gradient.
         """
         order = list(groups)
         random.Random(derive(self._seed, "learner", self.step)).shuffle(order)
-        count = max(min(self.config.minibatches, len(order)), 1)
+        count = self.config.minibatches
         shares = [order[i * len(order) // count : (i + 1) * len(order) // count] for i in range(count)]
         factor = self.config.factor(self.step, self._steps)
         for group in self._optimizer.param_groups:
@@ -201,7 +217,8 @@ class Learner:
             old = self._logprobs(self.policy, batch)
             batch = replace(batch, old_logprobs=old)
             if self.config.tis_cap:
-                weights = truncated_importance(old, batch.rollout_logprobs, self.config.tis_cap)
+                played = torch.where(torch.isfinite(batch.rollout_logprobs), batch.rollout_logprobs, old)
+                weights = truncated_importance(old, played, self.config.tis_cap)
                 batch = replace(batch, advantages=batch.advantages * weights)
         if "ref_logprobs" in method.needs:
             if self._reference is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from agentrl import config
@@ -16,42 +16,63 @@ from agentrl.measure import rollout_metrics
 from agentrl.panel import panel
 from agentrl.rollout.supply import LiveSupply
 from agentrl.run import Run, player, training_run
-from agentrl.summary import close_player, finish, opening, table
+from agentrl.summary import close_player, farewell, finish, opening, summary, table
 from agentrl.types import Group
 
 
 def train(cfg: Config) -> dict[str, Any]:
     """``agentrl train``: a whole run, from the first evaluation to the summary. Raises Interrupted after Ctrl-C."""
-    run = training_run(cfg)
+    start = None if cfg.resume else config.build(cfg.warmstart).ready(cfg, warm_up)
+    run = training_run(cfg, start)
     run.log.note(opening(run))
     status = "failed"
     try:
         with stoppable() as stop:
             push(run, moved=None)
             evaluate(run, "before")
-            if run.step < run.steps:
-                run.results.pop("after", None)  # a finished run that is continued is measured anew
-            while run.step < run.steps and not stop:
-                one_batch(run)
-                if run.checkpoints.due(run.step) and run.step < run.steps:
-                    run.save()
+            learn(run, stop)
+            run.save()  # before the last evaluation, which can be played again
             if not stop:
                 evaluate(run, "after")
-        run.save()
-        status = "interrupted" if stop else "done"
+        status = "done" if "after" in run.results else "interrupted"
+    except KeyboardInterrupt:
+        status = "interrupted"
     finally:
         result = finish(run, status)
     if status == "interrupted":
-        raise Interrupted(
-            f"interrupted after step {run.step} of {run.steps}, all saved; continue with: agentrl train "
-            f"resume={run.folder}"
-        )
+        raise Interrupted(farewell(run))
     return result
 
 
 def sft(cfg: Config) -> dict[str, Any]:
     """``agentrl sft``: the same loop, over demonstrations (conf/sft.yaml chooses them)."""
     return train(cfg)
+
+
+def warm_up(cfg: Config) -> None:
+    """The same loop without evaluations, for a warm start; the policy is left in ``<run_dir>/model``.
+
+    Raises Interrupted after Ctrl-C.
+    """
+    run = training_run(cfg)
+    try:
+        with stoppable("dropping the warm start") as stop:
+            push(run, moved=None)
+            learn(run, stop)
+        if stop:
+            raise Interrupted(f"interrupted during the warm start, at step {run.step} of {run.steps}; nothing is kept")
+        run.policy.save(run.folder / "model")
+        run.log.close(summary(run, "done"))
+    finally:
+        run.close()
+
+
+def learn(run: Run, stop: Sequence[int]) -> None:
+    """Batch after batch until the run's last step, or until ``stop`` holds a signal."""
+    while run.step < run.steps and not stop:
+        one_batch(run)
+        if run.checkpoints.due(run.step, run.updates) and run.step < run.steps:
+            run.save()
 
 
 def one_batch(run: Run) -> None:
@@ -61,7 +82,7 @@ def one_batch(run: Run) -> None:
     with run.clock.phase("refill"):
         supply = LiveSupply(run.tasks, run.past, run.seed, run.step, run.play)
         used = run.method.refill(played, supply)
-        run.remember(played)
+        run.past.extend(played)
     with run.clock.phase("learner"):
         metrics = run.learner.learn(used, run.method)
     run.step += run.updates
@@ -86,6 +107,8 @@ def evaluate(run: Run, moment: str) -> None:
         return
     with run.clock.phase("evaluate"):
         tasks = run.panel if moment != "val" else panel(run.stage.env, "val", run.evaluate.val_tasks)
+        if moment != "val":
+            run.log.note(f"measuring {moment} training: {len(tasks.tasks)} {tasks.split} tasks, greedy and sampled")
         result = run.evaluate.run(run.stage, tasks, run.seed)
     if moment != "val":
         run.results[moment] = result
@@ -115,21 +138,22 @@ def canaries(groups: Sequence[Group]) -> list[tuple[int, ...]]:
 def evaluate_only(cfg: Config) -> dict[str, Any]:
     """``agentrl eval``: play a fixed panel without learning."""
     one = player(cfg)
-    config.save(cfg, one.folder / "config.yaml")
     log = one.open_log(steps=1)
+    config.save(cfg, one.folder / "config.yaml")
     with one.clock.phase("evaluate"):
         result = one.evaluate.run(one.stage, one.panel, one.seed)
     log.log(0, flat("eval", result))
     log.note(table({"eval": result}))
-    summary = close_player(one, result)
-    log.close(summary)
+    told = close_player(one, result)
+    log.close(told)
     one.close()
-    return summary
+    return told
 
 
 @contextmanager
-def stoppable() -> Iterator[list[int]]:
-    """Inside, the first Ctrl-C (or SIGTERM) only fills the list, so that the batch in progress is finished and saved.
+def stoppable(end: str = "saving") -> Iterator[list[int]]:
+    """Inside, the first Ctrl-C (or SIGTERM) only fills the list, so that the batch in progress is finished; what comes
+    then is the caller's ``end``.
 
     The second one stops at once.
     """
@@ -139,10 +163,8 @@ def stoppable() -> Iterator[list[int]]:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
-        print(
-            "\nagentrl: finishing this batch, then saving; press Ctrl-C again to stop at once without saving",
-            flush=True,
-        )
+        with suppress(RuntimeError):  # the signal came in the middle of another print
+            print(f"\nagentrl: finishing this batch or evaluation, then {end}; Ctrl-C again stops at once", flush=True)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

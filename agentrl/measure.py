@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from agentrl.types import Group, Stop
@@ -42,6 +42,7 @@ class Clock:
     def __init__(self) -> None:
         self.total: dict[str, float] = defaultdict(float)
         self._before: dict[str, float] = {}
+        self._earlier = {"all": 0.0, "cpu": 0.0}
         self._begin = time.perf_counter()
 
     @contextmanager
@@ -60,7 +61,17 @@ class Clock:
         self._before = now
         return lap
 
+    def resume(self, seconds: Mapping[str, float]) -> None:
+        """Go on from the ``summary`` of an earlier process; laps count this one's time alone."""
+        for name, value in seconds.items():
+            if name in self._earlier:
+                self._earlier[name] = value
+            else:
+                self.total[name] += value
+                self._before[name] = self._before.get(name, 0.0) + value
+
     def summary(self) -> dict[str, float]:
         """Seconds by phase, ``all`` since the clock was made, and ``cpu``: processor seconds of all threads."""
-        whole = {"all": time.perf_counter() - self._begin, "cpu": time.process_time()}
+        now = {"all": time.perf_counter() - self._begin, "cpu": time.process_time()}
+        whole = {name: seconds + self._earlier[name] for name, seconds in now.items()}
         return {name: round(seconds, 3) for name, seconds in (dict(self.total) | whole).items()}

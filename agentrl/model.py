@@ -130,6 +130,8 @@ class Policy:
         for layer in module.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
+            if hasattr(layer, "attention_dropout"):
+                layer.attention_dropout = 0.0
         self._require_plain_head()
 
     @property
@@ -231,16 +233,9 @@ class Policy:
                 tensor = (tensor.float() + merged[name].get_delta_weight(ADAPTER).detach().float()).to(tensor.dtype)
             yield name.replace(".base_layer.", "."), tensor
 
-    def adapter_disabled(self) -> AbstractContextManager[None]:
-        """Inside, a LoRA policy is its base model. Raises ConfigError for full weights."""
-        if self.adapter is None:
-            raise ConfigError("model: adapter_disabled() needs adapters, but model.lora_rank is 0; use reference()")
-        disabled: AbstractContextManager[None] = self.adapter.disable_adapter()
-        return disabled
-
     def reference(self) -> Scorer:
-        """A frozen model to measure KL from: the base under LoRA (free), else a copy of the weights as they are now."""
-        return _Base(self) if self.adapter is not None else self.clone_frozen()
+        """The policy as it is now, to measure KL from: a copy of all weights; under LoRA of the adapters alone."""
+        return _Adapters.of(self) if self.adapter is not None else self.clone_frozen()
 
     def clone_frozen(self) -> Policy:
         """A copy that never learns."""
@@ -322,11 +317,18 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class _Base:
-    """A LoRA policy with its adapters off."""
+class _Adapters:
+    """A LoRA policy as it once was: its adapters of then are put in for a question, and those of now put back."""
 
     policy: Policy
+    then: list[torch.Tensor]
 
+    @classmethod
+    def of(cls, policy: Policy) -> _Adapters:
+        """The policy as it is now."""
+        return cls(policy, [p.detach().clone() for p in policy.parameters()])
+
+    @torch.no_grad()
     def outputs(
         self,
         input_ids: torch.Tensor,
@@ -335,8 +337,16 @@ class _Base:
         temperature: float,
         chunk_tokens: int,
     ) -> Outputs:
-        with self.policy.adapter_disabled(), torch.no_grad():
+        now = [p.detach().clone() for p in self.policy.parameters()]
+        self._put(self.then)
+        try:
             return self.policy.outputs(input_ids, attention_mask, loss_mask, temperature, chunk_tokens)
+        finally:
+            self._put(now)
+
+    def _put(self, tensors: list[torch.Tensor]) -> None:
+        for parameter, tensor in zip(self.policy.parameters(), tensors, strict=True):
+            parameter.copy_(tensor)
 
 
 def _load(path: str, place: Placement, attention: str, trainable: bool) -> tuple[Any, Any]:

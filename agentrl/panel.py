@@ -25,12 +25,12 @@ class Panel:
     hash: str
 
 
-def panel(env: Env, split: Split, count: int) -> Panel:
-    """The first ``count`` tasks of a split (0: all). Raises ConfigError when the split holds fewer."""
+def panel(env: Env, split: Split, count: int, key: str = "eval.tasks") -> Panel:
+    """The first ``count`` tasks of a split (0: all). Raises ConfigError naming ``key`` when the split holds fewer."""
     available = env.tasks(split)
     if len(available) < max(count, 1):
         raise ConfigError(
-            f"eval.tasks: the {split} split of this environment has {len(available)} tasks, got {count}; ask for "
+            f"{key}: the {split} split of this environment has {len(available)} tasks, got {count}; ask for "
             "fewer, or enlarge the split in conf/env"
         )
     tasks = tuple(available[:count] if count else available)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,7 @@ from agentrl.rollout.supply import TaskOrder
 from agentrl.seeds import derive
 from agentrl.sync import Sync
 from agentrl.types import Group, Task
-
-PAST_GROUPS = 256  # groups of earlier steps kept for methods that draw from them
+from agentrl.warmstart import Start
 
 
 @dataclass
@@ -76,10 +75,11 @@ class Run(Player):
     checkpoints: Checkpoints
     tasks: TaskOrder
     updates: int  # optimiser steps that one batch makes
+    past: deque[Group]  # of the last batches, as many as the method draws from
+    start: Start | None  # the warm start, if there is one
     log: Many = field(default_factory=lambda: Many(()))
     step: int = 0
     episodes: int = 0
-    past: deque[Group] = field(default_factory=lambda: deque(maxlen=PAST_GROUPS))
     results: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,12 +90,7 @@ class Run(Player):
         """Scored groups of these tasks by the current policy; ``call`` tells repeated plays of one step apart."""
         groups = self.rollout.play(self.stage, tasks, seed=derive(self.seed, "play", call), step=self.step)
         self.episodes += sum(len(group.trajectories) for group in groups)
-        return self.reward.score(groups, self.step, self.steps)
-
-    def remember(self, groups: Sequence[Group]) -> None:
-        """Keep played groups for methods that need the ``past``."""
-        if "past" in self.method.needs:
-            self.past.extend(groups)
+        return self.reward.score(groups, self.step // self.updates, self.steps // self.updates)
 
     def save(self) -> Path:
         """A checkpoint from which the run continues exactly."""
@@ -104,13 +99,21 @@ class Run(Player):
             "episodes": self.episodes,
             "position": self.tasks.position,
             "results": self.results,
-            "seconds": dict(self.clock.total),
+            "seconds": self.clock.summary(),
             "past": [group_to_json(group) for group in self.past],
             "panel": self.panel.hash,
+            "start": asdict(self.start) if self.start else None,
         }
         parts = {"learner": self.learner.state_dict(), "run": state}
         with self.clock.phase("save"):
             return self.checkpoints.save(self.folder, self.step, parts, self.policy.save)
+
+    def begin(self) -> None:
+        """Take the weights the run starts from; a KL term is measured from them. Raises CheckpointError."""
+        if self.start is not None:
+            self.policy.restore(self.start.model)
+        if "ref_logprobs" in self.method.needs:
+            self.learner.anchor()
 
     def restore(self) -> None:
         """Continue from the newest good checkpoint of the run's folder. Raises CheckpointError, ConfigError."""
@@ -122,13 +125,16 @@ class Run(Player):
                 f"panel {self.panel.hash}; "
                 "its data or settings changed, so results could not be compared. Restore them, or start a new run"
             )
+        self.start = Start(**state["start"]) if state["start"] else None
         if "ref_logprobs" in self.method.needs:
-            self.learner.anchor()
+            if self.start:
+                self.start.verify()
+            self.begin()
         self.policy.restore(found.model)
         self.learner.load_state_dict(found.parts["learner"])
         self.step, self.episodes, self.results = state["step"], state["episodes"], state["results"]
         self.tasks.position = state["position"]
-        self.clock.total.update(state["seconds"])
+        self.clock.resume(state["seconds"])
         self.past.extend(group_from_json(group) for group in state["past"])
 
 
@@ -160,32 +166,53 @@ def player(cfg: Config) -> Player:
     return Player(cfg, folder, stage, policy, evaluate, chosen, clock, facts)
 
 
-def training_run(cfg: Config) -> Run:
-    """Everything training needs. Raises ConfigError also when ``steps`` does not divide into whole batches."""
+def _require_work(cfg: Config, rollout: Rollout, minibatches: int, method: Method) -> None:
+    """Refuse batches in which a step would have nothing to learn from. Raises ConfigError."""
+    if int(cfg.tasks_per_step) < minibatches:
+        raise ConfigError(
+            f"tasks_per_step={cfg.tasks_per_step}: got fewer tasks than learner.minibatches={minibatches}, so some "
+            "optimiser steps would have no data; ask for more tasks or fewer minibatches"
+        )
+    if "siblings" in method.needs and rollout.group_size < 2:
+        raise ConfigError(
+            f"rollout: got groups of {rollout.group_size} play, but method={cfg.choices.method} compares the plays "
+            "of a task with each other, expected at least 2; raise rollout.group_size, or use rollout=independent"
+        )
+
+
+def training_run(cfg: Config, start: Start | None = None) -> Run:
+    """Everything training needs, the policy with the weights of the warm start ``start``.
+
+    Raises ConfigError also when ``steps`` does not divide into whole batches.
+    """
     rollout: Rollout = config.build(cfg.rollout)
     learning = config.build(cfg.learner)
-    updates = learning.minibatches * learning.epochs
-    if int(cfg.steps) % updates:
-        nearest = (int(cfg.steps) // updates + 1) * updates
-        raise ConfigError(
-            f"steps={cfg.steps}: one batch makes {updates} optimiser steps (learner.minibatches x learner.epochs), "
-            f"so steps must be a multiple of {updates}; try steps={nearest}"
-        )
+    batches = learning.batches(int(cfg.steps))
+    method: Method = config.build(cfg.method)
+    _require_work(cfg, rollout, learning.minibatches, method)
     base = player(cfg)
-    batches = int(cfg.steps) // updates
+    if base.evaluate.every:
+        panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
+    base.facts["method"] = config.plain(cfg.method)
     run = Run(
         **{name: getattr(base, name) for name in Player.__dataclass_fields__},
         rollout=rollout,
         reward=config.build(cfg.reward),
-        method=config.build(cfg.method),
+        method=method,
         learner=learning.build(base.policy, temperature=rollout.temperature, steps=batches, seed=base.seed),
         sync=config.build(cfg.sync),
         checkpoints=config.build(cfg.checkpoint),
         tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),
-        updates=updates,
+        updates=learning.updates,
+        start=start,
+        past=deque(maxlen=method.past_batches * int(cfg.tasks_per_step)),
     )
     if cfg.resume:
         run.restore()
-    config.save(cfg, run.folder / "config.yaml")
+    else:
+        run.begin()
+    if run.start:
+        run.facts["warmstart"] = asdict(run.start)
     run.log = run.open_log(run.steps, run.step)
+    config.save(cfg, run.folder / "config.yaml")  # last: a folder that has it holds a run
     return run

@@ -39,10 +39,15 @@ class Row:
 def rows(groups: Sequence[Group], advantages: Callable[[Group], list[NDArray[np.float32]]]) -> list[Row]:
     """Every row of the groups, in order; ``advantages`` is the method's, and is multiplied by the weight of the group.
 
-    Raises ShapeError when the method does not answer with one advantage for each sampled token.
+    Raises ShapeError when a group mixes tasks, or the method does not answer with one advantage for each sampled token.
     """
     found: list[Row] = []
     for group in groups:
+        if strangers := {play.task.id for play in group.trajectories} - {group.task.id}:
+            raise ShapeError(
+                f"group of task {group.task.id}: it holds plays of task {min(strangers)}; only plays of one task "
+                "can be compared: mend the rollout or the method's refill"
+            )
         answer = advantages(group)
         got, expected = [len(values) for values in answer], [play.tokens for play in group.valid]
         if got != expected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from agentrl.checkpoint import steps_saved
 from agentrl.errors import AgentRLError
 from agentrl.log.curve import curve
 from agentrl.run import Player, Run
@@ -26,7 +27,7 @@ def opening(run: Run) -> str:
             + (f", continued at step {run.step}" if run.step else ""),
             f"panel: {facts['panel']['tasks']} {facts['panel']['split']} tasks, hash {facts['panel']['hash']}; "
             f"train {facts['splits']['train']['tasks']} tasks, none of a family that is measured",
-            f"run folder: {run.folder}",
+            *([str(run.start)] if run.start else []),
         ]
     )
 
@@ -63,15 +64,25 @@ def table(results: dict[str, Any]) -> str:
 
 
 def finish(run: Run, status: str) -> dict[str, Any]:
-    """Close the logs, draw the curve, write summary.json."""
+    """Write summary.json, close the logs, then show the table and draw the curve."""
     result = summary(run, status)
+    run.log.close(result)
+    run.close()
     if run.results:
         run.log.note(table(run.results))
     with suppress(AgentRLError):  # no training step was made: nothing to draw
-        run.log.note(f"learning curve: {curve(run.folder)}")
-    run.log.close(result)
-    run.close()
+        title = f"{run.cfg.choices.method} on {run.cfg.choices.env}, model {run.cfg.choices.model}, seed {run.seed}"
+        run.log.note(f"learning curve: {curve(run.folder, title)}")
     return result
+
+
+def farewell(run: Run) -> str:
+    """What a person who pressed Ctrl-C has to know: how far the run came, what is saved, how to go on."""
+    saved = steps_saved(run.folder)
+    if not saved:
+        return f"interrupted at step {run.step} of {run.steps}; nothing was saved yet, so a new run starts anew"
+    kept = "all saved" if saved[0] == run.step else f"saved up to step {saved[0]}"
+    return f"interrupted at step {run.step} of {run.steps}, {kept}; continue with: agentrl train resume={run.folder}"
 
 
 def close_player(one: Player, result: dict[str, Any]) -> dict[str, Any]:

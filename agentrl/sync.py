@@ -3,7 +3,8 @@
 After every push three things are checked, and a failure stops the run in the same step:
 
 1. the engine's checksum equals the learner's (every tensor, in the engine's dtype);
-2. the checksum changed if and only if the optimiser moved the weights;
+2. in float32, the checksum changed if and only if the optimiser moved the weights (coarser numbers may round a small
+   step away);
 3. on a few canary sequences the engine's logprobs equal the learner's (to the dtype's precision).
 """
 
@@ -53,14 +54,14 @@ class Sync:
                 "the engine would sample from another policy than the one that learns. This is a bug of the engine: "
                 "report it"
             )
-        if moved is not None and engine.dtype == policy.dtype and (before != after) != moved:
+        exact = engine.dtype == policy.dtype == torch.float32
+        if moved is not None and exact and (before != after) != moved:
             raise EngineError(
                 f"sync: the optimiser {'moved' if moved else 'did not move'} the weights, yet the engine's checksum "
                 f"{'stayed' if moved else 'changed'} at version {version}; one of the two holds stale weights"
             )
         gap = self._canary_gap(policy, engine, canaries[: self.canaries], temperature)
-        exact = engine.dtype == torch.float32 and policy.compute_dtype == torch.float32
-        limit = self.tolerance if exact else self.tolerance_low
+        limit = self.tolerance if engine.dtype == policy.compute_dtype == torch.float32 else self.tolerance_low
         if gap > limit:
             raise EngineError(
                 f"sync: at version {version} engine and learner disagree by {gap:.2e} in the logprob of a token, "

@@ -111,7 +111,7 @@ class Trajectory:
     success: bool = False
     reward: float = 0.0
     reward_parts: Mapping[str, float] = field(default_factory=dict)
-    error: str | None = None  # the environment's own words, when stop is env_error
+    error: str | None = None  # the environment's own words, when stop is env_error; or why no turn was played
     first_observation: Messages = ()
 
     @property

@@ -1,11 +1,11 @@
-"""Run the learning studies of the README: several arms x seeds through the real command line, then one table and one picture.
+"""Run the learning studies of the README: several arms x seeds through the real command line, a table and a picture.
 
-    python scripts/learning_study.py demo    # VSPO against continued SFT, reward-filtered SFT (equal compute)
-    python scripts/learning_study.py wide    # VSPO against GRPO on goals of widely spread difficulty (equal rollouts)
+    python scripts/learning_study.py demo    # VSPO against continued SFT and reward-filtered SFT
+    python scripts/learning_study.py wide    # VSPO against GRPO on goals of widely spread difficulty, equal rollouts
 
-Each run uses one thread; ``--workers`` run at once. Finished runs (summary.json says done) are not run again, so a study that was
-interrupted goes on where it stopped. The arms differ in nothing but the overrides listed here. Compute is compared by
-processor seconds, which a busy machine distorts less than wall time.
+Each run uses one thread; ``--workers`` run at once. Finished runs (summary.json says done) are not run again, so a
+study that was interrupted goes on where it stopped. The arms differ in nothing but the overrides listed here. Compute
+is compared by processor seconds, which a busy machine distorts less than wall time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -50,12 +51,12 @@ def main() -> None:
     ]
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(lambda job: run(arms[job[0]], job[1], job[2]), jobs))
-    found = {arm: [summary(folder) for name, _, folder in jobs if name == arm] for arm in arms}
+    found = {arm: [folder for name, _, folder in jobs if name == arm] for arm in arms}
     folder = options.out / options.study
     text = table(found)
     (folder / "table.md").write_text(text)
     print(text)
-    picture({arm: [job[2] for job in jobs if job[0] == arm] for arm in arms}, folder / "curves.png")
+    picture(found, folder / "curves.png")
 
 
 def run(overrides: list[str], seed: int, folder: Path) -> None:
@@ -70,6 +71,7 @@ def run(overrides: list[str], seed: int, folder: Path) -> None:
         f"seed={seed}",
         f"run_dir={folder}",
     ]
+    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left behind
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     print(f"{folder}: {summary(folder)['eval']['after']['sampled']['success']:.3f}", flush=True)
 
@@ -87,57 +89,72 @@ def interval(values: list[float]) -> str:
     return f"{statistics.fmean(values):.3f} ± {half:.3f}"
 
 
-def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    lines = [
-        "| arm | sampled before | sampled after (mean ± 95 % over seeds) | each seed | greedy after | episodes | CPU-seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for arm, runs in found.items():
-        before = [r["eval"]["before"]["sampled"]["success"] for r in runs]
-        after = [r["eval"]["after"]["sampled"]["success"] for r in runs]
-        greedy = [r["eval"]["after"]["greedy"]["success"] for r in runs]
-        lines.append(
-            f"| {arm} | {statistics.fmean(before):.3f} | **{interval(after)}** | {' '.join(f'{v:.3f}' for v in after)} | {interval(greedy)} "
-            f"| {statistics.fmean(r['episodes'] for r in runs):,.0f} | {statistics.fmean(r['time_s']['cpu'] for r in runs):.0f} |"
-        )
+def table(found: dict[str, list[Path]]) -> str:
+    """One row an arm. ``on the way``: mean training success over all batches, a measure of learning speed."""
+    head = "| arm | sampled before | sampled after, mean ± 95 % over seeds | each seed | greedy after |"
+    lines = [f"{head} on the way | groups without advantage | episodes | CPU-seconds |", "|---" * 9 + "|"]
+    for arm, folders in found.items():
+        runs = [summary(folder) for folder in folders]
+        after = [success(run, "after", "sampled") for run in runs]
+        cells = [
+            arm,
+            f"{statistics.fmean(success(run, 'before', 'sampled') for run in runs):.3f}",
+            f"**{interval(after)}**",
+            " ".join(f"{value:.3f}" for value in after),
+            interval([success(run, "after", "greedy") for run in runs]),
+            interval([mean_metric(folder, "rollout/success") for folder in folders]) if learns(arm) else "-",
+            interval([mean_metric(folder, "rollout/zero_advantage") for folder in folders]) if learns(arm) else "-",
+            f"{statistics.fmean(run['episodes'] for run in runs):,.0f}",
+            f"{statistics.fmean(run['time_s']['cpu'] for run in runs):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def picture(folders: dict[str, list[Path]], path: Path) -> None:
-    """Training success of every seed (thin) and their mean (thick), with the held-out success after training (marks)."""
+def learns(arm: str) -> bool:
+    """Does the arm train on its own plays? Demonstrations succeed as the demonstrator does, not as the policy."""
+    return "SFT" not in arm
+
+
+def success(run: dict[str, Any], moment: str, decoding: str) -> float:
+    return float(run["eval"][moment][decoding]["success"])
+
+
+def metric(folder: Path, name: str) -> list[tuple[int, float]]:
+    """(step, value) of one metric of a run."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line[name]) for line in lines if name in line]
+
+
+def mean_metric(folder: Path, name: str) -> float:
+    return statistics.fmean(value for _, value in metric(folder, name))
+
+
+def picture(found: dict[str, list[Path]], path: Path) -> None:
+    """Training success of every seed (thin) and their mean (thick), and held-out success after training (marks)."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for number, (arm, runs) in enumerate(folders.items()):
-        curves = [
-            [
-                (m["step"], m["rollout/success"])
-                for m in map(json.loads, (f / "metrics.jsonl").open())
-                if "rollout/success" in m
-            ]
-            for f in runs
-        ]
-        after = [summary(folder)["eval"]["after"]["sampled"]["success"] for folder in runs]
-        last = max(step for step, _ in curves[0])
-        if not arm.startswith(
-            ("continued", "SFT")
-        ):  # demonstrations succeed as the demonstrator does, not as the policy
+    last = max(metric(folders[0], "rollout/success")[-1][0] for arm, folders in found.items() if learns(arm))
+    for number, (arm, folders) in enumerate(found.items()):
+        color = f"C{number}"
+        after = [success(summary(folder), "after", "sampled") for folder in folders]
+        if learns(arm):
+            curves = [metric(folder, "rollout/success") for folder in folders]
+            steps = [step for step, _ in curves[0]]
             for curve in curves:
-                axes.plot(
-                    [s / last for s, _ in curve], [v for _, v in curve], color=f"C{number}", alpha=0.2, linewidth=0.8
-                )
-            mean = [(s / last, statistics.fmean(c[i][1] for c in curves)) for i, (s, _) in enumerate(curves[0])]
-            axes.plot([s for s, _ in mean], [v for _, v in mean], color=f"C{number}", linewidth=2)
-        axes.plot(
-            [1.02 + 0.02 * number] * len(after), after, "o", color=f"C{number}", label=f"{arm}: held-out after training"
-        )
-    before = [summary(folder)["eval"]["before"]["sampled"]["success"] for runs in folders.values() for folder in runs]
-    axes.plot([0], [statistics.fmean(before)], "k*", label="held-out before training")
-    axes.set(xlabel="share of the run", ylabel="success, sampled at T = 1", ylim=(0, 1))
-    axes.legend(fontsize="small", loc="upper left")
+                axes.plot(steps, [value for _, value in curve], color=color, alpha=0.2, linewidth=0.8)
+            mean = [statistics.fmean(curve[i][1] for curve in curves) for i in range(len(steps))]
+            axes.plot(steps, mean, color=color, linewidth=2, label=f"{arm}: training batches")
+        place = [last * (1.03 + 0.03 * number)] * len(after)
+        axes.plot(place, after, "o", color=color, label=f"{arm}: held-out, after training")
+    before = [success(summary(folder), "before", "sampled") for folders in found.values() for folder in folders]
+    axes.plot([0], [statistics.fmean(before)], "k*", label="held-out, before training")
+    axes.set(xlabel="optimiser steps", ylabel="success, sampled at T = 1", ylim=(0, 1))
+    axes.legend(fontsize="small", loc=(0.38, 0.24))
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 

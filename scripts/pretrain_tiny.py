@@ -71,7 +71,7 @@ def model_of(vocabulary: int, width: int, layers: int, heads: int) -> Qwen2ForCa
             num_hidden_layers=layers,
             num_attention_heads=heads,
             num_key_value_heads=heads,
-            max_position_embeddings=1024,
+            max_position_embeddings=16384,  # rotary positions: room for the faithful pages
             tie_word_embeddings=True,
             initializer_range=width**-0.5,
             bos_token_id=None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 TEXT = [
@@ -67,6 +67,8 @@ FAMILIES = {
 def tokenizer(family: str) -> PreTrainedTokenizerFast:
     """A tiny byte-level tokenizer with the family's control tokens and template."""
     template, control, eos, bos = FAMILIES[family]
+    plain = [word for word in control if "think" in word]  # one token each, but no control tokens: as in Qwen3
+    control = [word for word in control if word not in plain]
     raw = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
     by_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -77,6 +79,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
         vocab_size=400, special_tokens=control, initial_alphabet=alphabet, show_progress=False
     )
     raw.train_from_iterator(TEXT, trainer)
+    raw.add_tokens([AddedToken(word, special=False, normalized=False) for word in plain])
     made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=eos, bos_token=bos, pad_token=control[0])
     made.chat_template = template
     return made

@@ -158,3 +158,38 @@ def test_loading(tmp_path: Path) -> None:
         Chat.load(str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="no bundled model"):
         Chat.load("bundled:huge")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_message_says_never_becomes_a_control_token(family: str) -> None:
+    """In pages, past actions, deltas and demonstrations; a sampled control token stays the token it is."""
+    talk = chat(family)
+    control = [str(token) for token in talk.tokenizer.added_tokens_decoder.values() if token.special]
+    ids = [talk.tokenizer.convert_tokens_to_ids(token) for token in control]
+
+    def controls(found: tuple[int, ...]) -> list[int]:
+        return [token for token in found if token in ids]
+
+    evil = " ".join(control) + "".join(control) + "".join(word[0] + word for word in control)
+    plain, act = Message("assistant", "look"), Message("assistant", f"look {evil}")
+    assert controls(talk.render([user(f"go {evil}"), act, user(evil)])) == controls(
+        talk.render([user("go"), plain, user("x")])
+    )
+    assert controls(talk.delta((user(evil),))) == controls(talk.delta((user("x"),)))
+    assert controls(talk.encode_action(act)) == [talk.turn_end]
+    shown = talk.tokenizer.decode(talk.render([user(evil)]))
+    assert all(f"{word[0]} {word[1:]}" in shown for word in control)
+    prompt = talk.render([user("go")])
+    sampled = (*talk.encode_action(plain)[:-1], ids[0], talk.turn_end)
+    grown = History().prompt(talk, (), (user("go"),), [Turn(prompt, sampled, (), plain, (user("x"),))])
+    assert grown[: len(prompt) + len(sampled)] == (*prompt, *sampled)
+
+
+def test_an_action_that_ended_the_text_is_closed_as_the_template_does() -> None:
+    talk = chat("gemma2")
+    prompt, eos = talk.render([user("go")]), talk.tokenizer.eos_token_id
+    assert eos in talk.stop_ids
+    assert eos != talk.turn_end
+    turn = Turn(prompt, (eos,), (), Message("assistant", ""), (user("x"),))
+    grown = History().prompt(talk, (), (user("go"),), [turn])
+    assert grown == (*prompt, eos, talk.turn_end, *talk.delta((user("x"),)))

@@ -128,6 +128,7 @@ def test_no_checkpoint_is_an_error(tmp_path: Path) -> None:
 
 def test_when_a_checkpoint_is_due() -> None:
     assert [step for step in range(7) if Checkpoints(every=3, keep=0).due(step)] == [3, 6]
+    assert [step for step in range(0, 21, 2) if Checkpoints(every=5, keep=0).due(step, 2)] == [6, 10, 16, 20]
     assert not any(Checkpoints(every=0, keep=0).due(step) for step in range(7))
     with pytest.raises(ValueError, match=r"checkpoint\.every: got -1"):
         Checkpoints(every=-1, keep=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from agentrl import cli
 from agentrl.cli import COMMANDS, main
+from agentrl.errors import ConfigError, Interrupted
 from agentrl.overrides import review
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,6 +112,7 @@ def test_help_lists_commands_and_groups(capsys: pytest.CaptureFixture[str]) -> N
     [
         ("methd=grpo", "methd: unknown; did you mean 'method'?"),
         ("env=webshp", "env=webshp: no such env; did you mean 'webshop'?"),
+        ("engine=vllm", "engine=vllm: comes with a later version; engine=torch samples on GPUs, too"),
         ("env.veiw=text", "env.veiw: unknown; did you mean 'view'?"),
         ("seed.deep=1", "seed.deep: unknown; seed is a single value"),
         ("seed=-1", "seed: got -1, expected at least 0"),
@@ -209,6 +212,96 @@ def test_a_job_is_given_a_checked_and_resolved_config(
     assert told(capsys, "train", *words)[0] == 0
     assert [Path(cfg.run_dir).name for cfg in seen[1:]] == ["0_grpo_webshop_seed0", "1_vspo_webshop_seed0"]
     assert all(Path(cfg.run_dir).parent == tmp_path / "sweep" for cfg in seen[1:])
+
+
+def test_flags_may_stand_among_the_overrides(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["env", "replay", "env=fake", "--config-dir", str(fake), "env.agree=3", f"golden={fake / 'golden.jsonl'}"]
+    assert told(capsys, *words)[0] == 0
+    code, _, err = told(capsys, "train", "seed=1", "--nothing")
+    assert (code, err) == (2, "agentrl: --nothing: no such flag; known ones: agentrl train --hydra-help\n")
+
+
+def test_python_files_beside_the_yaml_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "beside_yaml.py").write_text(FAKE_ENV)
+    (tmp_path / "env" / "beside.yaml").write_text("_target_: beside_yaml.Fake\nagree: 3\n")
+    command = ["env", "bench", "env=beside", "--config-dir", str(tmp_path)]
+    assert agentrl(*command).returncode == 0
+    (tmp_path / "beside_yaml.py").unlink()
+    code, _, err = told(capsys, *command)
+    assert code == 2
+    assert "No module named 'beside_yaml'; install its package, or give its folder as --config-dir" in err
+
+
+def test_a_folder_that_holds_a_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_function", lambda _: lambda _cfg: pytest.fail("ran"))
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    code, _, err = told(capsys, "train", f"run_dir={tmp_path}")
+    assert code == 2
+    assert err.startswith(f"agentrl: run_dir={tmp_path}: holds a run already; continue it with resume={tmp_path}")
+    assert (tmp_path / "config.yaml").read_text() == "seed: 0\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ConfigError("device: none here"), 2, "agentrl: device: none here\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/metrics.jsonl"),
+            2,
+            "agentrl: a/metrics.jsonl: No space left",
+        ),
+        (KeyboardInterrupt(), 130, "agentrl: interrupted\n"),
+        (Interrupted("interrupted at step 2"), 130, "agentrl: interrupted at step 2\n"),
+    ],
+)
+def test_a_run_that_never_began_leaves_a_sentence_and_no_folder(
+    error: BaseException,
+    code: int,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_cfg: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_function", lambda _: fail)
+    got, _, err = told(capsys, "train", f"run_dir={tmp_path / 'run'}")
+    assert got == code
+    assert err.startswith(line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_crash_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_function", lambda _: lambda _cfg: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", f"run_dir={tmp_path / 'run'}"])
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    code, out, err = told(capsys, "train", f"run_dir={tmp_path / 'file' / 'run'}")
+    assert (code, out) == (2, "")
+    assert err == f"agentrl: run_dir={tmp_path / 'file' / 'run'}: Not a directory; choose another folder\n"
+
+
+def test_explaining_makes_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_function", lambda _: lambda cfg: cfg)
+    monkeypatch.chdir(tmp_path)
+    assert told(capsys, "config", "explain", "seed=2")[0] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_is_no_crash() -> None:
+    command = f"{sys.executable} -m agentrl train --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.startswith("agentrl: RL for LLM agents")
+    assert done.stderr == ""
 
 
 def test_resuming_nothing_makes_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,10 @@ FLOORS: list[set[str]] = [
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
     {"model", "panel", "rollout"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check"},
+    {"warmstart"},
     {"run"},
     {"summary"},
-    {"loop", "explain"},
+    {"loop", "explain", "env_tools"},
     {"cli"},
     {"__main__"},
 ]

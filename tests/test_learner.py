@@ -323,6 +323,21 @@ def test_minibatches_share_the_groups_and_epochs_repeat_them() -> None:
     assert all(b.weights.sum().item() == pytest.approx(1.0) for b in batches)
 
 
+@pytest.mark.parametrize("name", ["sft", "grpo", "dapo", "vspo"])
+def test_batches_with_too_little_to_learn_from_make_steps_without_gradient(name: str) -> None:
+    failed = play([turn((1,), (2,))], stop=Stop.env_error)
+    lonely = Group(failed.task, (failed, play([turn((1,), (3,))], 1.0, member=1)))
+    for groups in ([], [Group(failed.task, (failed,))], [lonely]):
+        policy = TinyPolicy()
+        before = policy.flat()
+        one = learner(policy, minibatches=2, old_logprobs="recompute")
+        metrics = one.learn(groups, method(name))
+        learned = name == "sft" and groups == [lonely]
+        assert metrics["learner/skipped_steps"] == (1.0 if learned else 2.0)
+        assert torch.equal(policy.flat(), before) != learned
+        assert one.moved == learned
+
+
 def test_resumed_learner_continues_exactly() -> None:
     policy = TinyPolicy()
     whole = learner(policy, minibatches=2, schedule="cosine")

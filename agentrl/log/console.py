@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,13 @@ class Console:
         return ConsoleLog(run, live=self.live and sys.stdout.isatty(), every=self.every)
 
 
+class Unstoppable(Terminal):
+    """A terminal whose reader may leave (``| head``): the run goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class ConsoleLog:
     """Shows the newest value of each metric, the course of the success rate, and the time left."""
 
@@ -48,7 +56,8 @@ class ConsoleLog:
         self._now: dict[str, float] = {}
         self._success: list[float] = []
         self._begin = time.monotonic()
-        self._terminal = terminal or Terminal(highlight=False)
+        self._measuring = 0.0  # seconds that the evaluation before training took: the one after it takes as long
+        self._terminal = terminal or Unstoppable(highlight=False)
         self._live = Live(console=self._terminal, auto_refresh=False) if live else None
         if self._live:
             self._live.start()
@@ -58,6 +67,10 @@ class ConsoleLog:
         trained = "rollout/success" in metrics
         if trained:
             self._success.append(metrics["rollout/success"])
+        elif step >= self._run.steps:
+            self._measuring = 0.0
+        elif not self._success:
+            self._measuring, self._begin = time.monotonic() - self._begin, time.monotonic()
         if self._live:
             self._live.update(self.view(step), refresh=True)
         elif trained and (len(self._success) % self._every == 0 or step >= self._run.steps):
@@ -110,8 +123,9 @@ class ConsoleLog:
 
     def _left(self, step: int) -> str:
         done = step - self._run.first_step
-        seconds = (time.monotonic() - self._begin) / max(done, 1) * max(self._run.steps - step, 0)
-        return duration(seconds) if self._live is None else f"{duration(seconds)} left"
+        seconds = (time.monotonic() - self._begin) / max(done, 1) * max(self._run.steps - step, 0) + self._measuring
+        known = duration(seconds) if self._success else "-"
+        return known if self._live is None else f"{known} left"
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:

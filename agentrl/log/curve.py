@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from agentrl.errors import DataError
 from agentrl.log.files import read_lines
 from agentrl.stats import wilson
 
+Line = Mapping[str, Any]
 
-def curve(run_dir: Path) -> Path:
+
+def curve(run_dir: Path, title: str) -> Path:
     """Draw ``curve.png``: training success with its 95 % band, training reward, and the panels' success.
 
     Raises DataError when metrics.jsonl holds no training step.
@@ -20,32 +24,54 @@ def curve(run_dir: Path) -> Path:
         raise DataError(f"{run_dir / 'metrics.jsonl'}: no training step to draw; expected lines with rollout/success")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    steps = [line["step"] for line in train]
-    bands = [_band(line["rollout/success"], line["rollout/episodes"] - line["rollout/failed"]) for line in train]
-    axes.plot(steps, [line["rollout/success"] for line in train], color="C0", label="training success (95 % band)")
-    axes.fill_between(steps, [low for low, _ in bands], [high for _, high in bands], color="C0", alpha=0.2, linewidth=0)
-    axes.plot(steps, [line["rollout/reward"] for line in train], color="C7", linewidth=1, label="training reward")
+    _draw_training(axes, train)
     for color, decoding, marker in (("C1", "sampled", "o"), ("C2", "greedy", "s")):
-        points = [
-            (line["step"], line[name])
-            for line in lines
-            for panel in ("before", "val", "after")
-            if (name := f"{panel}/{decoding}_success") in line
-        ]
-        if points:
-            x, y = zip(*points, strict=True)
-            axes.plot(x, y, marker, color=color, label=f"held-out success, {decoding}")
-    axes.set(xlabel="optimiser steps", ylim=(min(0.0, *axes.get_ylim()), 1.02), title=run_dir.name)
-    axes.legend(loc="best", fontsize="small")
+        _draw_panels(axes, lines, decoding, color, marker)
+    low, high = axes.get_ylim()
+    axes.set(xlabel="optimiser steps", ylabel="success, reward", title=title, ylim=(min(-0.02, low), max(1.02, high)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     path = run_dir / "curve.png"
     figure.savefig(path, dpi=120)
     return path
 
 
-def _band(share: float, count: float) -> tuple[float, float]:
+def _draw_training(axes: Any, train: Sequence[Line]) -> None:
+    steps = [line["step"] for line in train]
+    success = [line["rollout/success"] for line in train]
+    bands = [_interval(line["rollout/success"], line["rollout/episodes"] - line["rollout/failed"]) for line in train]
+    axes.fill_between(steps, [low for low, _ in bands], [high for _, high in bands], color="C0", alpha=0.2, linewidth=0)
+    axes.plot(steps, success, color="C0", label="training success (95 % band)")
+    axes.plot(steps, [line["rollout/reward"] for line in train], color="C7", linewidth=1, label="training reward")
+
+
+def _draw_panels(axes: Any, lines: Sequence[Line], decoding: str, color: str, marker: str) -> None:
+    """Success on held-out panels before, during and after training, with 95 % intervals."""
+    points = [
+        (line["step"], line[f"{panel}/{decoding}_success"], line[f"{panel}/{decoding}_n"])
+        for line in lines
+        for panel in ("before", "val", "after")
+        if f"{panel}/{decoding}_success" in line
+    ]
+    if points:
+        bars = [(share - low, high - share) for _, share, n in points for low, high in [_interval(share, n)]]
+        axes.errorbar(
+            [step for step, _, _ in points],
+            [share for _, share, _ in points],
+            yerr=list(zip(*bars, strict=True)),
+            fmt=marker,
+            color=color,
+            capsize=3,
+            label=f"held-out success, {decoding} (95 %)",
+        )
+
+
+def _interval(share: float, count: float) -> tuple[float, float]:
     return wilson(round(share * count), round(count))

@@ -126,10 +126,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-    os.chmod(name, 0o644)
-    os.replace(name, path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -144,8 +147,24 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _reopen(path: Path, keep: int) -> IO[str]:
-    """Open for appending; lines of steps above ``keep`` are cut off, since a resumed run writes them again."""
-    kept = [line for line in read_lines(path) if line["step"] <= keep]
-    file = path.open("w", encoding="utf-8")
-    file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
-    return file
+    """Open for appending; lines of steps above ``keep`` are cut off, since a resumed run writes them again.
+
+    The file is cut in place, line by line: it may be larger than memory, and a kill in between loses nothing.
+    """
+    path.touch()
+    whole = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n") or _step(line) > keep:
+                break
+            whole += len(line)
+    os.truncate(path, whole)
+    return path.open("a", encoding="utf-8")
+
+
+def _step(line: bytes) -> float:
+    """The step of a line; infinite when the line is damaged."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -89,6 +89,7 @@ for _panel in PANELS:
     for _decoding in ("greedy", "sampled"):
         define(f"{_panel}/{_decoding}_success", f"success of the {_decoding} plays of the panel", "share", Best.max)
         define(f"{_panel}/{_decoding}_return", f"mean return of the {_decoding} plays of the panel", "reward", Best.max)
+        define(f"{_panel}/{_decoding}_n", f"{_decoding} plays of the panel that did not fail", "count")
 
 PHASES = ("setup", "rollout", "refill", "learner", "sync", "evaluate", "log", "save")
 for _phase in PHASES:

@@ -30,7 +30,7 @@ class Supply(Protocol):
 
     @property
     def past(self) -> Sequence[Group]:
-        """Groups of earlier steps, newest last."""
+        """Groups of the last ``past_batches`` batches, newest last."""
         ...
 
     def tasks(self, count: int) -> list[Task]:
@@ -47,7 +47,13 @@ class Method(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Extra passes the learner must pay for: ``ref_logprobs``, ``values``."""
+        """What it cannot do without: ``ref_logprobs``, ``values`` (passes the learner pays for), ``siblings`` (groups
+        of two plays or more)."""
+        ...
+
+    @property
+    def past_batches(self) -> int:
+        """How many earlier batches ``refill`` draws from (``Supply.past``)."""
         ...
 
     @property

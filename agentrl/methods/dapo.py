@@ -10,7 +10,8 @@
     -1                                       beyond
 
 Differs from the paper: dynamic sampling stops after ``max_rounds`` extra rounds; the batch is then filled with the
-dropped groups, which give no gradient but keep the divisor of the token mean. L counts all sampled tokens of a play.
+dropped groups, which give no gradient (but that of overlong shaping) and keep the divisor of the token mean. L counts
+all sampled tokens of a play.
 """
 
 from __future__ import annotations

@@ -46,7 +46,11 @@ class GRPO:
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"ref_logprobs"}) if self.kl_coef else frozenset()
+        return frozenset({"siblings", "ref_logprobs"} if self.kl_coef else {"siblings"})
+
+    @property
+    def past_batches(self) -> int:
+        return 0
 
     @property
     def skips_zero_advantage(self) -> bool:

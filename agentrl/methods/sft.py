@@ -29,6 +29,10 @@ class SFT:
         return frozenset()
 
     @property
+    def past_batches(self) -> int:
+        return 0
+
+    @property
     def skips_zero_advantage(self) -> bool:
         return True
 

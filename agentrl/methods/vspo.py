@@ -114,6 +114,10 @@ class VSPO(GRPO):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"method.{name}: got {getattr(self, name):g}, expected a number from 0 to 1")
 
+    @property
+    def past_batches(self) -> int:
+        return self.buffer_batches if self.source == Source.buffer else 0
+
     def value(self, group: Group) -> float:
         """V of a group: high where there is much to gain and the plays differ; 0 where they do not."""
         rewards = self.scores(group)
@@ -127,8 +131,7 @@ class VSPO(GRPO):
     def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
         """As many groups as before: the ones worth keeping, and drawn copies in place of the others."""
         kept, missing = self._keep(groups)
-        past = list(supply.past)[-self.buffer_batches * len(groups) :] if self.source == Source.buffer else []
-        pool = [group for group in (*kept, *past) if self.value(group) > 0.0]
+        pool = [group for group in (*kept, *supply.past) if self.value(group) > 0.0]
         if not missing or not pool:
             return list(groups)
         drawn = supply.rng.choices(pool, self._odds(pool), k=missing)

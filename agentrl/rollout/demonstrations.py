@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agentrl.engine.base import Completion
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.play import Play, refuse_failures
+from agentrl.rollout.play import Play, refuse_failures, refuse_mute
 from agentrl.seeds import derive
 from agentrl.types import Group, Task
 
@@ -39,6 +39,7 @@ class Demonstrations:
         plays = [self._demonstrate(stage, task, limits, seed) for task in tasks]
         records = [play.record() for play in plays]
         refuse_failures(records, self.max_failed)
+        refuse_mute(records, limits)
         return [Group(r.task, (r,)) for r in records if r.success or not self.only_success]
 
     def _demonstrate(self, stage: Stage, task: Task, limits: Limits, seed: int) -> Play:

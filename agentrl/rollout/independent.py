@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.play import Play, advance, refuse_failures
+from agentrl.rollout.play import Play, advance, refuse_failures, refuse_mute
 from agentrl.types import Group, Task
 
 
@@ -23,11 +24,19 @@ class Independent:
     pool: int
 
     def play(self, stage: Stage, tasks: Sequence[Task], *, seed: int, step: int) -> list[Group]:
-        """One group of ``group_size`` members for each task. Raises EnvError when too many episodes failed."""
+        """One group of ``group_size`` members for each task; a task that comes twice is sampled anew.
+
+        Raises EnvError when too many episodes failed, ConfigError when none could begin.
+        """
         limits = Limits(self.max_turns, self.action_tokens, self.context_tokens)
-        plays = [Play(stage, task, member, limits) for task in tasks for member in range(self.group_size)]
+        size = self.group_size
+        before: Counter[str] = Counter()
+        plays = []
+        for task in tasks:
+            plays += [Play(stage, task, i, limits, draw=before[task.id] * size + i) for i in range(size)]
+            before[task.id] += 1
         advance(stage, plays, self.temperature, seed, step)
         records = [play.record() for play in plays]
         refuse_failures(records, self.max_failed)
-        size = self.group_size
+        refuse_mute(records, limits)
         return [Group(task, tuple(records[i * size : (i + 1) * size])) for i, task in enumerate(tasks)]

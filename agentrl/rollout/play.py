@@ -7,10 +7,11 @@ Every way of exploring is built from this. A failing environment ends the episod
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.envs.base import Episode
-from agentrl.errors import EnvError
+from agentrl.errors import ConfigError, EnvError
 from agentrl.rollout.base import Limits, Stage
 from agentrl.seeds import derive
 from agentrl.types import Message, Messages, Stop, Task, Trajectory, Turn
@@ -19,9 +20,11 @@ from agentrl.types import Message, Messages, Stop, Task, Trajectory, Turn
 class Play:
     """One play of one task by the stage's engine."""
 
-    def __init__(self, stage: Stage, task: Task, member: int, limits: Limits) -> None:
+    def __init__(self, stage: Stage, task: Task, member: int, limits: Limits, draw: int | None = None) -> None:
+        """``draw`` tells the samples of plays apart that share task and member (default: the member)."""
         self.task = task
         self.member = member
+        self._draw = member if draw is None else draw
         self.stop: Stop | None = None
         self._stage = stage
         self._limits = limits
@@ -43,9 +46,11 @@ class Play:
             return None
         prompt = self._stage.context.prompt(self._stage.chat, self._goal, self._first, self._turns)
         if len(prompt) + self._limits.action_tokens > self._limits.context_tokens:
+            if not self._turns:
+                self._error = f"its first prompt has {len(prompt)} tokens"
             self._finish(Stop.max_tokens)
             return None
-        draw = derive(seed, "sample", step, self.task.id, self.member, len(self._turns))
+        draw = derive(seed, "sample", step, self.task.id, self._draw, len(self._turns))
         return Request(prompt, draw, self._limits.action_tokens)
 
     def answer(self, request: Request, completion: Completion) -> None:
@@ -109,6 +114,9 @@ class Play:
     def _fail(self, error: Exception) -> None:
         self._error = f"{type(error).__name__}: {error}"
         self.stop = Stop.env_error
+        if self._episode is not None:
+            with suppress(Exception):  # it is broken already: its first words count
+                self._episode.close()
 
 
 def advance(stage: Stage, plays: Sequence[Play], temperature: float, seed: int, step: int) -> None:
@@ -135,4 +143,15 @@ def refuse_failures(trajectories: Sequence[Trajectory], max_failed: float) -> No
             f"the first, task {failed[0].task.id}, said: {failed[0].error}. Mend the environment (`agentrl env "
             "check` helps) "
             "or allow more."
+        )
+
+
+def refuse_mute(trajectories: Sequence[Trajectory], limits: Limits) -> None:
+    """Stop the run when not one episode could begin: no first prompt left room for an action."""
+    mute = [t for t in trajectories if t.stop is Stop.max_tokens and not t.turns]
+    if mute and len(mute) == len(trajectories):
+        raise ConfigError(
+            f"model.context_tokens={limits.context_tokens}: no episode could begin; of the first, task "
+            f"{mute[0].task.id}, {mute[0].error}, and an action may have {limits.action_tokens} more; raise "
+            "model.context_tokens, or choose a shorter view of the environment"
         )

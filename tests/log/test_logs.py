@@ -84,6 +84,18 @@ def test_live_view(tmp_path: Path) -> None:
         assert text in shown
 
 
+def test_time_left_leaves_out_the_first_evaluation_and_counts_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 60.0, 60.0, 63.0, 90.0])  # opened, measured for a minute, one step in 3 s, the last after 30 s
+    monkeypatch.setattr("agentrl.log.console.time.monotonic", lambda: next(clock))
+    log, out = console(False, run_facts(tmp_path))
+    log.log(0, {"before/sampled_success": 0.1})
+    for step in (1, 10):
+        log.log(step, METRICS_OF_A_STEP)
+    assert [line.rsplit("left ", 1)[1] for line in out.getvalue().splitlines()] == ["1:27", "1:00"]
+
+
 def test_console_goes_plain_without_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = Console(live=True, every=2).open(run_facts(tmp_path))
     for step in (1, 2, 3):
@@ -181,14 +193,14 @@ def test_many_logs_act_as_one(tmp_path: Path) -> None:
 
 def test_curve(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no training step to draw"):
-        curve(tmp_path)
+        curve(tmp_path, "toy")
     log = Files(1.0, 1).open(run_facts(tmp_path))
-    log.log(0, {"before/sampled_success": 0.1, "before/greedy_success": 0.2})
+    log.log(0, {"before/sampled_success": 0.1, "before/sampled_n": 10.0})
     for step in range(1, 5):
         log.log(step, {**METRICS_OF_A_STEP, "rollout/success": step / 5})
-    log.log(4, {"after/sampled_success": 0.8, "after/greedy_success": 0.9})
+    log.log(4, {"after/sampled_success": 0.8, "after/sampled_n": 10.0})
     log.close()
-    assert curve(tmp_path).read_bytes().startswith(b"\x89PNG")
+    assert curve(tmp_path, "vspo on toy, seed 0").read_bytes().startswith(b"\x89PNG")
 
 
 def test_wandb_offline_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

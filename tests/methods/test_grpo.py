@@ -56,8 +56,8 @@ def test_kl_and_entropy_by_hand() -> None:
 
 
 def test_needs_and_skips_follow_from_the_numbers() -> None:
-    assert method("grpo").needs == frozenset()
+    assert method("grpo").needs == {"siblings"}
     assert method("grpo").skips_zero_advantage
-    assert method("grpo", kl_coef=0.001).needs == {"ref_logprobs"}
+    assert method("grpo", kl_coef=0.001).needs == {"siblings", "ref_logprobs"}
     assert not method("grpo", kl_coef=0.001).skips_zero_advantage
     assert not method("grpo", entropy_coef=0.001).skips_zero_advantage

@@ -126,11 +126,15 @@ def test_low_value_groups_give_way_too() -> None:
     assert len(found) == 4
 
 
-def test_the_buffer_holds_the_last_batches_only() -> None:
+def test_a_buffer_is_asked_for_and_drawn_from() -> None:
     past = [group([1, 0], "old"), group([1, 0], "recent")]
     batch = [successes(0)]
-    found = method("vspo", source="buffer", buffer_batches=1).refill(batch, Supply(past))
-    assert [(g.task.id, g.copy, g.weight) for g in found] == [("recent", 0, 1.0)]
+    vspo = method("vspo", source="buffer", buffer_batches=3)
+    assert vspo.past_batches == 3
+    assert method("vspo", source="batch", buffer_batches=3).past_batches == 0
+    found = vspo.refill(batch, Supply(past))
+    assert [(g.copy, g.weight) for g in found] == [(0, 1.0)]
+    assert found[0].task.id in ("old", "recent")
 
 
 def test_fresh_rollouts_play_the_drawn_tasks_again() -> None:
