@@ -17,7 +17,7 @@ from agentrl.device import resolve_device
 from agentrl.digest import weights_digest
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.engine.draw import choose, uniforms
-from agentrl.engine.forward import Forward, right_padded
+from agentrl.engine.forward import Forward
 from agentrl.engine.lean import LeanForward, supports
 from agentrl.engine.plain import PlainForward
 from agentrl.errors import EngineError
@@ -119,13 +119,17 @@ class TorchEngine:
 
     @torch.inference_mode()
     def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
-        """Logprobs of every token but the first of each sequence, teacher-forced."""
-        if not sequences:
-            return []
-        ids = right_padded(sequences, self.device)
-        logits = self._forward.logits(ids)[:, :-1].float() / (temperature or 1.0)
-        found = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[..., 0]
-        return [row[: len(sequence) - 1].tolist() for row, sequence in zip(found, sequences, strict=True)]
+        """Logprobs of every token but the first of each sequence, teacher-forced.
+
+        One sequence at a time: full logits of a real vocabulary are large.
+        """
+        return [self._score(sequence, temperature or 1.0) for sequence in sequences]
+
+    def _score(self, sequence: tuple[int, ...], temperature: float) -> list[float]:
+        ids = torch.tensor([sequence], device=self.device)
+        logits = self._forward.logits(ids)[:, :-1].float() / temperature
+        found: list[float] = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[0, :, 0].tolist()
+        return found
 
     def close(self) -> None:
         """Nothing to release: memory goes with the object."""

@@ -44,7 +44,7 @@ def _breaches(env: Env, count: int, rng: random.Random) -> Iterator[str]:
             try:
                 yield from _task_breaches(env, task, rng)
             except Exception as error:  # whatever an environment raises is what we report
-                yield f"task {task.id}: raised {type(error).__name__} ({error}); start() and valid actions must not fail"
+                yield f"task {task.id}: raised {type(error).__name__} ({error}); start() and valid actions must work"
     yield from _expert_breaches(env, count)
 
 
@@ -80,7 +80,7 @@ def _odd_breaches(env: Env, task: Task, where: str) -> Iterator[str]:
             episode.step(Message("assistant", text))
         except Exception as error:  # the breach to report
             name = type(error).__name__
-            yield f"{where}: the action {text[:20]!r} raised {name} ({error}); an invalid action is data, not an exception"
+            yield f"{where}: the action {text[:20]!r} raised {name} ({error}); an invalid action is data, no exception"
         episode.close()
 
 

@@ -55,7 +55,8 @@ class WandbLog:
             )
         except Exception as error:  # wandb raises its own and network errors of many kinds
             raise ConfigError(
-                f"log.wandb: wandb could not start: {str(error).rstrip('.')}; run `wandb login`, or set log.wandb.mode=offline"
+                f"log.wandb: wandb could not start: {str(error).rstrip('.')}; run `wandb login`, "
+                "or set log.wandb.mode=offline"
             ) from None
         self._wandb.define_metric("step")
         for metric in METRICS.values():

@@ -29,7 +29,7 @@ class SharedState(Colours):
     def start(self, task: Task) -> ColoursEpisode:
         episode = super().start(task)
         number = next(self.counter)
-        episode.step = lambda action: Step((Message("user", str(number)),))  # type: ignore[method-assign]
+        episode.step = lambda _: Step((Message("user", str(number)),))  # type: ignore[method-assign]
         return episode
 
 
