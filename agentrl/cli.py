@@ -72,12 +72,13 @@ COMMANDS: Mapping[str, Command] = {
 
 # What a user can mend about a disk; any other OSError is a crash.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EIO}
-QUIET = {  # libraries tell errors alone, unless the user asked for more
+LIBRARIES = {  # what libraries read when they are imported; what the user has set stays
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+SPIN = "1000"  # rounds that a thread waits before it gives up its core; why: docs/configuration.md, threads
 
 
 @dataclass
@@ -92,7 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command line and exit: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted."""
     words = sys.argv[1:] if argv is None else argv
     gc.disable()  # composing makes many small objects and no garbage worth collecting: 10 % of the time to answer
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    if "OMP_WAIT_POLICY" not in os.environ:  # it says the same as GOMP_SPINCOUNT, which would win
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
+    os.environ.update({name: value for name, value in LIBRARIES.items() if name not in os.environ})
     try:
         if "-sc" in words or "--shell-completion" in words:
             _complete(words)

@@ -70,7 +70,7 @@ def finish(run: Run, status: str) -> dict[str, Any]:
     run.close()
     if run.results:
         run.log.note(table(run.results))
-    with suppress(AgentRLError):  # no training step was made: nothing to draw
+    with suppress(AgentRLError, KeyboardInterrupt):  # nothing to draw, or one more Ctrl-C from someone in a hurry
         title = f"{run.cfg.choices.method} on {run.cfg.choices.env}, model {run.cfg.choices.model}, seed {run.seed}"
         run.log.note(f"learning curve: {curve(run.folder, title)}")
     return result

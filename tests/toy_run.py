@@ -15,7 +15,8 @@ def toy_overrides(model: Path, run_dir: Path) -> list[str]:
     """What makes any method a toy run of a second or two."""
     words = """
         env=colours model=local model.action_tokens=2 model.context_tokens=32 context=window learner=tiny
-        learner.lr=0.01 learner.schedule=constant learner.minibatches=1 tasks_per_step=8 eval.tasks=4 eval.samples=8 log=files
+        learner.lr=0.01 learner.schedule=constant learner.minibatches=1 tasks_per_step=8
+        eval.tasks=4 eval.samples=8 log=files
     """
     return [*words.split(), f"model.path={model}", f"run_dir={run_dir}"]
 
