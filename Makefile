@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: setup ## a tiny policy learns to shop, on the CPU, in under 4 minutes
+demo: setup ## a tiny policy learns to shop, on the CPU, in about a minute
 	$(BIN)/agentrl train method=vspo env=webshop
 
 test: setup ## the whole test suite
