@@ -1,4 +1,7 @@
-"""Where models that travel inside the package lie: ``bundled:tiny`` is the folder agentrl/assets/tiny."""
+"""Where models that travel inside the package lie: ``bundled:tiny`` is the folder agentrl/assets/tiny.
+
+``bundled:tiny/<world>`` is the tiny base that was also shown that world, where there is one, and else ``bundled:tiny``.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ def locate(path: str) -> str:
     """
     if path.startswith(PREFIX):
         folder = ASSETS / path.removeprefix(PREFIX)
+        while not folder.is_dir() and folder.parent != ASSETS:
+            folder = folder.parent
         if not folder.is_dir():
             known = sorted(entry.name for entry in ASSETS.iterdir() if entry.is_dir()) if ASSETS.is_dir() else []
             raise ConfigError(
