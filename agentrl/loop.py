@@ -95,7 +95,7 @@ def one_batch(run: Run) -> None:
 def push(run: Run, moved: bool | None, examples: Sequence[tuple[int, ...]] = ()) -> dict[str, float]:
     """The learner's weights into the engine, with proof; ``moved`` None: nothing is known of a change."""
     with run.clock.phase("sync"):
-        return run.sync.push(run.policy, run.engine, run.step, moved, examples, run.rollout.temperature)
+        return run.sync.push(run.policy, run.engine, run.step, moved, examples)
 
 
 def evaluate(run: Run, moment: str) -> None:
@@ -126,7 +126,7 @@ def report(run: Run, played: Sequence[Group], used: Sequence[Group], metrics: di
     }
     with run.clock.phase("log"):
         run.log.log(run.step, numbers)
-        run.log.trajectories(run.step, used, [run.method.advantages(group) for group in used])
+        run.log.trajectories(run.step, used, run.learner.advantages)
 
 
 def canaries(groups: Sequence[Group]) -> list[tuple[int, ...]]:

@@ -6,6 +6,9 @@ After every push three things are checked, and a failure stops the run in the sa
 2. in float32, the checksum changed if and only if the optimiser moved the weights (coarser numbers may round a small
    step away);
 3. on a few canary sequences the engine's logprobs equal the learner's (to the dtype's precision).
+
+An engine whose weights cannot be read back (vLLM packs them for its kernels) has no checksum: there the canaries stand
+for all three, on fixed sequences of the first token ids where no batch has been played yet.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from agentrl.digest import weights_digest
 from agentrl.engine.base import Engine
 from agentrl.errors import EngineError
 from agentrl.model import Policy
+
+
+FIRST_TOKENS = tuple(range(16))  # ids that every vocabulary has
 
 
 @dataclass(frozen=True)
@@ -40,44 +46,63 @@ class Sync:
         version: int,
         moved: bool | None,
         canaries: Sequence[tuple[int, ...]],
-        temperature: float,
     ) -> dict[str, float]:
-        """Load the policy's weights as ``version`` and prove it. Raises EngineError."""
+        """Load the policy's weights as ``version`` and prove it. ``moved`` None: nothing is known of a change.
+
+        Raises EngineError.
+        """
         before = engine.checksum()
+        sequences = list(canaries[: self.canaries])
+        if before is None and not sequences:
+            sequences = [FIRST_TOKENS]
+        earlier = engine.logprobs(sequences) if before is None else []
         engine.load(policy.named_weights(), version)
         after = engine.checksum()
-        ours = weights_digest(policy.named_weights(), engine.dtype)
-        if after != ours:
+        if after is not None:
+            self._require_equal(after, weights_digest(policy.named_weights(), engine.dtype), version)
+        found = engine.logprobs(sequences) if sequences else []
+        exact = engine.dtype == policy.dtype == torch.float32
+        changed = before != after if before is not None else found != earlier
+        if moved is not None and exact and changed != moved:
             raise EngineError(
-                f"sync: after pushing version {version} the engine's weights have checksum {after[:12]}, the "
+                f"sync: the optimiser {'moved' if moved else 'did not move'} the weights, yet the engine's "
+                f"{'checksum' if after is not None else 'logprobs'} {'stayed' if moved else 'changed'} at version "
+                f"{version}; one of the two holds stale weights"
+            )
+        return {"sync/canary_gap": self._require_close(found, policy, engine, sequences, version)}
+
+    @staticmethod
+    def _require_equal(theirs: str, ours: str, version: int) -> None:
+        if theirs != ours:
+            raise EngineError(
+                f"sync: after pushing version {version} the engine's weights have checksum {theirs[:12]}, the "
                 f"learner's {ours[:12]}; "
                 "the engine would sample from another policy than the one that learns. This is a bug of the engine: "
                 "report it"
             )
-        exact = engine.dtype == policy.dtype == torch.float32
-        if moved is not None and exact and (before != after) != moved:
-            raise EngineError(
-                f"sync: the optimiser {'moved' if moved else 'did not move'} the weights, yet the engine's checksum "
-                f"{'stayed' if moved else 'changed'} at version {version}; one of the two holds stale weights"
-            )
-        gap = self._canary_gap(policy, engine, canaries[: self.canaries], temperature)
-        limit = self.tolerance if engine.dtype == policy.compute_dtype == torch.float32 else self.tolerance_low
-        if gap > limit:
-            raise EngineError(
-                f"sync: at version {version} engine and learner disagree by {gap:.2e} in the logprob of a token, "
-                f"expected at most {limit:.0e} "
-                "although their checksums are equal; they compute the same weights differently"
-            )
-        return {"sync/canary_gap": gap}
 
-    def _canary_gap(
-        self, policy: Policy, engine: Engine, canaries: Sequence[tuple[int, ...]], temperature: float
+    def _require_close(
+        self,
+        found: Sequence[Sequence[float]],
+        policy: Policy,
+        engine: Engine,
+        sequences: Sequence[tuple[int, ...]],
+        version: int,
     ) -> float:
         """Largest |Δ logprob| between engine and learner over the canary sequences."""
-        if not canaries:
+        if not sequences:
             return 0.0
-        theirs = engine.logprobs(canaries, temperature)
-        ours = policy.logprobs(canaries, temperature)
-        return max(
-            abs(a - b) for left, right in zip(theirs, ours, strict=True) for a, b in zip(left, right, strict=True)
-        )
+        ours = policy.logprobs(sequences, 1.0)
+        gap = max(abs(a - b) for left, right in zip(found, ours, strict=True) for a, b in zip(left, right, strict=True))
+        limit = self.tolerance if engine.dtype == policy.compute_dtype == torch.float32 else self.tolerance_low
+        if not gap <= limit:
+            raise EngineError(
+                f"sync: at version {version} engine and learner disagree by {gap:.2e} in the logprob of a token, "
+                f"expected at most {limit:.0e}"
+                + (
+                    "; the engine holds other weights than the learner"
+                    if engine.checksum() is None
+                    else ", although their checksums are equal; they compute the same weights differently"
+                )
+            )
+        return gap

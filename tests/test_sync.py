@@ -27,7 +27,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Policy, TorchE
 
 def push(policy: Policy, engine: TorchEngine, moved: bool | None = True, **changes: Any) -> dict[str, float]:
     sync = Sync(**{"canaries": 2, "tolerance": 1e-4, "tolerance_low": 0.35, **changes})
-    return sync.push(policy, engine, 1, moved, CANARIES, 0.7)
+    return sync.push(policy, engine, 1, moved, CANARIES)
 
 
 def test_weights_arrive_with_proof(pair: tuple[Policy, TorchEngine]) -> None:
@@ -80,7 +80,7 @@ def test_equal_weights_computed_otherwise_are_caught(
 ) -> None:
     policy, engine = pair
     logprobs = engine.logprobs
-    monkeypatch.setattr(engine, "logprobs", lambda sequences, _: logprobs(sequences, 1.0))
+    monkeypatch.setattr(engine, "logprobs", lambda sequences: [[x / 0.7 for x in row] for row in logprobs(sequences)])
     with pytest.raises(EngineError, match="compute the same weights differently"):
         push(policy, engine, moved=None)
 

@@ -66,12 +66,12 @@ class Engine(Protocol):
         """
         ...
 
-    def checksum(self) -> str:
-        """Digest of the weights in use, comparable with the learner's (``agentrl.sync``)."""
+    def checksum(self) -> str | None:
+        """Digest of the weights in use, comparable with the learner's (``agentrl.sync``); None: cannot be read back."""
         ...
 
-    def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
-        """Logprobs of every token but the first of each sequence, teacher-forced (canary of the sync proof)."""
+    def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        """Untempered logprobs of every token but the first of each sequence, teacher-forced (the sync's canaries)."""
         ...
 
     def close(self) -> None: ...

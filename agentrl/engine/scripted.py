@@ -71,7 +71,7 @@ class ScriptedEngine:
         """Digest of the weights last loaded."""
         return self._checksum
 
-    def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
+    def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
         """Raises EngineError: a script has no opinion on other texts than its own."""
         raise EngineError(
             "engine=scripted: it plays texts and cannot score tokens, so no run can learn from it; set "

