@@ -7,25 +7,41 @@ of the action, and is refused where the template gives no prefix that can be pro
 
 What a message says never becomes a control token: where its text spells one out (a page that holds ``<|im_end|>``), a
 space goes behind the first character (``< |im_end|>``). Only templates write control tokens, only policies sample them.
+
+Tools are offered (``tools``: JSON text of a list of schemas, "" for none) as the template has it, where it takes tools;
+else a system message states them with the ``<tool_call>`` convention. Calls are written as the template writes them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from agentrl.bundled import locate
 from agentrl.errors import ConfigError
+from agentrl.toolcalls import CLOSE, OPEN, as_json, read, write
 from agentrl.types import Message, Messages, Role, ToolCall, Turn
 
 MARK = "markerxq"  # stands for an action in probing conversations; plain letters, so that no template changes it
 THINKING = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 NO_THOUGHT = re.compile(r"<think>\s*</think>\s*")  # what a template shows where thinking is off
-TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+CALL = {"name": MARK, "arguments": {"key": "value"}}  # a call in probing conversations
+TOOLS = json.dumps(
+    [
+        {
+            "type": "function",
+            "function": {"name": MARK, "description": "d", "parameters": {"type": "object", "properties": {}}},
+        }
+    ]
+)
+TOLD = """You may call these tools, one JSON schema a line:
+{schemas}
+To call one, write {open}{{"name": "<its name>", "arguments": {{<its arguments>}}}}{close}; several may follow.
+What they answer comes with the next message."""
 CACHED = 16384  # rendered prompts, deltas and decoded actions remembered: members of a group share most of them
 
 Plain = tuple[tuple[Role, str], ...]  # hashable (role, content) pairs
@@ -50,9 +66,10 @@ class Chat:
         self._control = _pattern(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
         self._takes_system = self._shows((("system", MARK), ("user", "x")))
         self._takes_tool = self._shows((("user", "x"), ("assistant", "y"), ("tool", MARK)))
+        self._takes_tools = self._shows((("user", "x"),), TOOLS)
         self._render = lru_cache(CACHED)(self._render_plain)
         self._delta = lru_cache(CACHED)(self._delta_plain)
-        self._content = lru_cache(CACHED)(self._decode)
+        self._message = lru_cache(CACHED)(self._read)
 
     @classmethod
     def load(cls, path: str, thinking: bool = False) -> Chat:
@@ -68,21 +85,25 @@ class Chat:
             ) from error
         return cls(tokenizer, path, thinking)
 
-    def render(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Prompt ids of a conversation, the generation prompt included.
+    def render(self, messages: Sequence[Message], tools: str = "") -> tuple[int, ...]:
+        """Prompt ids of a conversation in which ``tools`` are offered, the generation prompt included.
 
         Neighbours of one role are joined by a line break. A system message goes into the first user message where the
         template takes none, a tool's answer becomes a user message likewise.
         """
-        return self._render(self._plain(messages))
+        if tools and not self._takes_tools:
+            schemas = "\n".join(json.dumps(schema, ensure_ascii=False) for schema in json.loads(tools))
+            told = Message("system", TOLD.format(schemas=schemas, open=OPEN, close=CLOSE))
+            return self._render(self._plain((*_systems(messages), told, *messages[len(_systems(messages)) :])), "")
+        return self._render(self._plain(messages), tools)
 
-    def delta(self, observation: Sequence[Message]) -> tuple[int, ...]:
+    def delta(self, observation: Sequence[Message], tools: str = "") -> tuple[int, ...]:
         """Ids that follow an action (which ends in its stop token), up to and with the next generation prompt.
 
         ``prompt + action + delta`` is the next prompt. Raises ConfigError where the template rewrites what stands
         before.
         """
-        return self._delta(self._plain(observation))
+        return self._delta(self._plain(observation), tools if self._takes_tools else "")
 
     @cached_property
     def turn_end(self) -> int:
@@ -96,19 +117,25 @@ class Chat:
         return (self.turn_end,) if eos is None or eos == self.turn_end else (self.turn_end, int(eos))
 
     def message(self, action_ids: Sequence[int]) -> Message:
-        """What the sampled tokens say, without stop token and thinking; calls in ``<tool_call>`` tags are parsed."""
-        content = self._content(tuple(action_ids))
-        return Message("assistant", content, tool_calls(content))
+        """What the sampled tokens say, without stop token and thinking; calls of tools are read (``toolcalls``)."""
+        return self._message(tuple(action_ids))
 
     def encode_action(self, message: Message) -> tuple[int, ...]:
         """Ids of a demonstrated action as a policy would have sampled them, the stop token included."""
-        return (*self._encode(self._inert(action_text(message))), self.turn_end)
+        return (*self._encode(self._inert(self.said(message))), self.turn_end)
+
+    def said(self, message: Message) -> str:
+        """The whole text of a message: calls that its content does not spell out follow it, in the template's form."""
+        if not message.tool_calls or read(message.content).calls == message.tool_calls:
+            return message.content
+        calls = "\n".join(self._written(call) for call in message.tool_calls)
+        return f"{message.content}\n{calls}" if message.content else calls
 
     def _plain(self, messages: Sequence[Message]) -> Plain:
         """(role, content) pairs in roles that the template takes, neighbours of one role joined."""
         pairs: list[tuple[Role, str]] = []
         for message in messages:
-            role, content = message.role, action_text(message)
+            role, content = message.role, self.said(message)
             if (role == "system" and not self._takes_system) or (role == "tool" and not self._takes_tool):
                 role = "user"
             if pairs and pairs[-1][0] == role != "tool":
@@ -117,13 +144,39 @@ class Chat:
                 pairs.append((role, content))
         return tuple(pairs)
 
-    def _render_plain(self, conversation: Plain) -> tuple[int, ...]:
-        return self._encode(self._text(conversation))
+    def _render_plain(self, conversation: Plain, tools: str) -> tuple[int, ...]:
+        return self._encode(self._text(conversation, tools))
 
-    def _delta_plain(self, observation: Plain) -> tuple[int, ...]:
+    def _delta_plain(self, observation: Plain, tools: str) -> tuple[int, ...]:
         end_text = self._grown_ending
-        text = self._text((("user", "x"), ("assistant", MARK), *observation))
+        text = self._text((("user", "x"), ("assistant", MARK), *observation), tools)
         return self._encode(text.partition(MARK)[2][len(end_text) :])
+
+    def _written(self, call: ToolCall) -> str:
+        """A call as the template writes one; in ``<tool_call>`` tags where that cannot be had or not be read."""
+        if self._writes_calls and (text := self._native(as_json(call))) is not None and read(text).calls == (call,):
+            return text
+        return write((call,))
+
+    @cached_property
+    def _writes_calls(self) -> bool:
+        return MARK in (self._native(CALL) or "")
+
+    def _native(self, call: dict[str, Any]) -> str | None:
+        """What the template puts in the place of a content when a message holds this call; None where that fails."""
+        from jinja2 import TemplateError
+
+        one = {"type": "function", "function": call}
+        opening = {"role": "user", "content": "x"}
+        try:
+            plain = self._template([opening, {"role": "assistant", "content": MARK}], TOOLS, False)
+            text = self._template([opening, {"role": "assistant", "content": "", "tool_calls": [one]}], TOOLS, False)
+        except (TemplateError, TypeError):
+            return None
+        before, _, after = plain.rpartition(MARK)
+        if not text.startswith(before) or not text.endswith(after) or len(text) < len(before) + len(after):
+            return None
+        return text[len(before) : len(text) - len(after)].strip()
 
     @cached_property
     def _ending(self) -> tuple[int, str]:
@@ -168,19 +221,26 @@ class Chat:
             "context=window, or another template"
         )
 
-    def _shows(self, conversation: Plain) -> bool:
-        """Does the template take this conversation and show the marker in it?"""
+    def _shows(self, conversation: Plain, tools: str = "") -> bool:
+        """Does the template take this conversation with these tools and show the marker?"""
         from jinja2 import TemplateError
 
         try:
-            return MARK in self._text(conversation)
+            return MARK in self._text(conversation, tools)
         except TemplateError:
             return False
 
-    def _text(self, conversation: Plain) -> str:
+    def _text(self, conversation: Plain, tools: str = "") -> str:
         messages = [{"role": role, "content": self._inert(content)} for role, content in conversation]
+        return self._template(messages, tools, True)
+
+    def _template(self, messages: list[dict[str, Any]], tools: str, generation: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=self.thinking
+            messages,
+            tools=json.loads(self._inert(tools)) if tools else None,
+            tokenize=False,
+            add_generation_prompt=generation,
+            enable_thinking=self.thinking,
         )
         return text
 
@@ -191,10 +251,11 @@ class Chat:
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def _decode(self, action_ids: tuple[int, ...]) -> str:
+    def _read(self, action_ids: tuple[int, ...]) -> Message:
         ids = action_ids[:-1] if action_ids and action_ids[-1] in self.stop_ids else action_ids
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return THINKING.sub("", text)
+        content = THINKING.sub("", text)
+        return Message("assistant", content, read(content).calls)
 
 
 def _pattern(tokens: Iterable[str]) -> re.Pattern[str]:
@@ -203,39 +264,24 @@ def _pattern(tokens: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
 
 
-def action_text(message: Message) -> str:
-    """The whole text of a message: calls that its content does not spell out are appended in ``<tool_call>`` tags."""
-    if not message.tool_calls or "<tool_call>" in message.content:
-        return message.content
-    calls = [
-        json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
-        for call in message.tool_calls
-    ]
-    return "\n".join(
-        [*([message.content] if message.content else []), *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)]
-    )
+def tools_text(schemas: Sequence[Mapping[str, Any]]) -> str:
+    """Tools as :class:`Chat` takes them: JSON text of a list of schemas (see ``envs.base.offered``)."""
+    return json.dumps([dict(schema) for schema in schemas], ensure_ascii=False) if schemas else ""
 
 
-def tool_calls(text: str) -> tuple[ToolCall, ...]:
-    """Calls in ``<tool_call>{"name": ..., "arguments": {...}}</tool_call>`` tags; malformed ones stay plain text."""
-    found = []
-    for body in TOOL_CALL.findall(text) if "<tool_call>" in text else ():
-        try:
-            call = json.loads(body)
-            arguments = call.get("arguments", {})
-            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        except json.JSONDecodeError:
-            continue
-        if isinstance(call.get("name"), str) and isinstance(arguments, dict):
-            found.append(ToolCall(call["name"], arguments))
-    return tuple(found)
+def _systems(messages: Sequence[Message]) -> Sequence[Message]:
+    """The system messages a conversation begins with."""
+    count = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
+    return messages[:count]
 
 
 class Context(Protocol):
     """What the policy is shown at each turn. Built from ``conf/context/<name>.yaml``."""
 
-    def prompt(self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn]) -> tuple[int, ...]:
-        """Prompt ids of the next turn, given the turns played so far."""
+    def prompt(
+        self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn], tools: str = ""
+    ) -> tuple[int, ...]:
+        """Prompt ids of the next turn, given the turns played so far and the tools on offer."""
         ...
 
 
@@ -243,13 +289,15 @@ class Context(Protocol):
 class History:
     """One growing sequence per episode: every prompt extends the tokens that were sampled before."""
 
-    def prompt(self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn]) -> tuple[int, ...]:
+    def prompt(
+        self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn], tools: str = ""
+    ) -> tuple[int, ...]:
         if not turns:
-            return chat.render((*goal, *first_observation))
+            return chat.render((*goal, *first_observation), tools)
         last = turns[-1]
         closed = last.action_ids[-1:] == (chat.turn_end,)  # else it was cut, or ended the text: closed outside the loss
         end = () if closed else (chat.turn_end,)
-        return (*last.prompt_ids, *last.action_ids, *end, *chat.delta(last.observation))
+        return (*last.prompt_ids, *last.action_ids, *end, *chat.delta(last.observation, tools))
 
 
 @dataclass(frozen=True)
@@ -262,13 +310,15 @@ class Window:
         if self.turns < 0:
             raise ValueError(f"context.turns: got {self.turns}, expected 0 (only the current observation) or more")
 
-    def prompt(self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn]) -> tuple[int, ...]:
+    def prompt(
+        self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn], tools: str = ""
+    ) -> tuple[int, ...]:
         seen = (first_observation, *(turn.observation for turn in turns))
         start = max(0, len(turns) - self.turns)
         messages = [*goal]
         for index in range(start, len(turns)):
             messages += [*seen[index], turns[index].action]
-        return chat.render((*messages, *seen[-1]))
+        return chat.render((*messages, *seen[-1]), tools)
 
 
 def _first_line(error: BaseException) -> str:

@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Command] = {
     "config explain": Command(
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
+    "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
     "env check": Command(
         "env_tool",
         "look for breaches of the environment contract",
@@ -68,6 +69,9 @@ COMMANDS: Mapping[str, Command] = {
         lambda got: int(got["agree"] != got["cases"]),
     ),
     "env bench": Command("env_tool", "measure an environment's speed and memory", "agentrl.env_tools:bench_env"),
+    "serve retriever": Command(
+        "serve_retriever", "serve a corpus to Search-R1's clients (corpus=FILE)", "agentrl.serve:serve_retriever"
+    ),
 }
 
 # What a user can mend about a disk; any other OSError is a crash.

@@ -70,6 +70,10 @@ class Words:
     run_dir: str = ""
     resume: str | None = None
     golden: str | None = None
+    split: str = "train"
+    task: str | None = None
+    corpus: str = ""
+    port: int = 0
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "tasks_per_step": 1, "seed": 0, "seconds": 0.1}
@@ -163,7 +167,9 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, Config]]:
 def build(node: Config) -> Any:
     """Build the object that ``node._target_`` names from its own fields. Raises ConfigError with all its problems."""
     path = str(node._get_full_key(None)) or "config"
-    found = list(_node_problems(path, node)) or list(_build_problems(path, node))
+    nodes = list(targets(node, path))
+    found = [line for place, part in nodes for line in _node_problems(place, part)]
+    found = found or [line for place, part in nodes for line in _build_problems(place, part)]
     if found:
         raise ConfigError(listing(found))
     return _construct(node)
@@ -293,15 +299,39 @@ def _build_problems(path: str, node: Config) -> Iterator[str]:
     """The class's own range checks, which fire when the object is made."""
     try:
         _construct(node)
+    except _BrokenPart:
+        return
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         text = _first_line(error)
         yield text if text.startswith(f"{path}.") else f"{path}: {text}"
 
 
+class _BrokenPart(ConfigError):
+    """A node cannot be built because a part of it cannot; the part is reported by itself."""
+
+
 def _construct(node: Config) -> Any:
+    """The object of a node. A field whose value names a class is a part: built first, handed over as it is."""
     cls = _locate(node._target_)
-    values = {key: value for key, value in node.items() if key != "_target_"}
-    return OmegaConf.to_object(OmegaConf.merge(_schema(cls), values))
+    parts = {key: _part(node[key]) for key in _keys(node) if _names_class(node, key)}
+    values = {key: value for key, value in node.items() if key != "_target_" and key not in parts}
+    merged: Any = OmegaConf.merge(_schema(cls), values)
+    if not parts:
+        return OmegaConf.to_object(merged)
+    simple = {key: merged[key] for key in _keys(merged) if key not in parts}
+    return cls(**{key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in simple.items()}, **parts)
+
+
+def _names_class(node: Config, key: str) -> bool:
+    value = node[key]
+    return isinstance(value, DictConfig) and "_target_" in value
+
+
+def _part(node: Config) -> Any:
+    try:
+        return _construct(node)
+    except Exception as error:  # as _node_problems: whatever a class does when it is made
+        raise _BrokenPart(_first_line(error)) from None
 
 
 def _keys(node: Config) -> list[str]:

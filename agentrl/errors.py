@@ -5,6 +5,7 @@
      ├─ EnvError                      an environment broke its contract or its backend failed
      ├─ EngineError                   the engine failed, or serves another policy_version than asked
      ├─ DataError (ValueError)        a file the user named is missing, truncated or of another format
+     ├─ JudgeError                    a judge gave no verdict: no endpoint, no key, or replies off its grammar
      ├─ ShapeError (ValueError)       two things that must align do not; prints both
      ├─ DivergedError                 loss or gradient is not finite; nothing was learned from it
      ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
@@ -34,6 +35,10 @@ class EngineError(AgentRLError):
 
 class DataError(AgentRLError, ValueError):
     """A file the user named is missing, truncated or of another format."""
+
+
+class JudgeError(AgentRLError):
+    """A judge gave no verdict; an environment lets it pass, so that the episode earns no credit instead of 0."""
 
 
 class ShapeError(AgentRLError, ValueError):

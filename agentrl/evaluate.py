@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from agentrl.rollout.base import Stage
 from agentrl.rollout.independent import Independent
 from agentrl.seeds import derive
 from agentrl.stats import wilson
-from agentrl.types import Group, Split, Stop
+from agentrl.types import Group, Split, Stop, Trajectory
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Evaluate:
         return self.split  # type: ignore[return-value]
 
     def run(self, stage: Stage, panel: Panel, seed: int) -> dict[str, Any]:
-        """``{"greedy": block, "sampled": block}``; every block: success, return, n, interval (95 %, Wilson)."""
+        """``{"greedy": block, "sampled": block}``; see :func:`block`."""
         greedy = self._play(stage, panel, 0.0, 1, seed)
         sampled = self._play(stage, panel, self.temperature, self.samples, seed)
-        return {"greedy": block(greedy), "sampled": block(sampled)}
+        return {"greedy": block(greedy, self.max_turns), "sampled": block(sampled, self.max_turns)}
 
     def _play(self, stage: Stage, panel: Panel, temperature: float, samples: int, seed: int) -> list[Group]:
         rollout = Independent(
@@ -61,19 +61,41 @@ class Evaluate:
         return rollout.play(stage, panel.tasks, seed=derive(seed, "evaluate"), step=0)
 
 
-def block(groups: list[Group]) -> dict[str, Any]:
-    """Success and return over the episodes that the environment did not fail."""
+def block(groups: Sequence[Group], cap: int) -> dict[str, Any]:
+    """Numbers of the plays that the environment did not fail; ``interval``: 95 %, Wilson.
+
+    ``steps`` and ``steps_success`` are the ASAT and ASST of arXiv:2509.20616: mean steps over all plays, where a play
+    without success counts the cap, and over the successful ones (None without any). Under one cap
+    ``steps = success * steps_success + (1 - success) * cap``. A step is an action and the cap is ``cap``; a task that
+    names its own (``task.data["cap"]``) counts the environment's steps (``info["steps"]``) where these differ.
+    ``parts``: means of the parts of the environment's final reward, where it names them.
+    """
     plays = [t for group in groups for t in group.valid]
-    wins = sum(t.success for t in plays)
-    low, high = wilson(wins, len(plays))
+    wins = [t for t in plays if t.success]
+    low, high = wilson(len(wins), len(plays))
+    parts: dict[str, list[float]] = {}
+    for play in plays:
+        for name, value in (play.turns[-1].info.get("reward_parts", {}) if play.turns else {}).items():
+            parts.setdefault(name, []).append(float(value))
     return {
-        "success": wins / len(plays) if plays else 0.0,
+        "success": len(wins) / len(plays) if plays else 0.0,
         "return": statistics.fmean(t.env_return for t in plays) if plays else 0.0,
         "n": len(plays),
         "interval": [low, high],
         "turns": statistics.fmean(len(t.turns) for t in plays) if plays else 0.0,
+        "steps": statistics.fmean(_steps(t, cap) for t in plays) if plays else 0.0,
+        "steps_success": statistics.fmean(_steps(t, cap) for t in wins) if wins else None,
         "failed": sum(t.stop is Stop.env_error for group in groups for t in group.trajectories),
+        "parts": {name: statistics.fmean(values) for name, values in parts.items()},
     }
+
+
+def _steps(play: Trajectory, cap: int) -> int:
+    """Steps of a successful play, else the most it might have had."""
+    own = int(play.task.data.get("cap", 0))
+    if not play.success:
+        return own or cap
+    return int(play.turns[-1].info.get("steps", len(play.turns))) if own else len(play.turns)
 
 
 def flat(prefix: str, result: Mapping[str, Any]) -> dict[str, float]:
@@ -81,5 +103,6 @@ def flat(prefix: str, result: Mapping[str, Any]) -> dict[str, float]:
     return {
         f"{prefix}/{decoding}_{name}": float(result[decoding][name])
         for decoding in ("greedy", "sampled")
-        for name in ("success", "return", "n")
+        for name in ("success", "return", "n", "steps", "steps_success")
+        if result[decoding].get(name) is not None
     }

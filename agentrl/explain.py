@@ -12,9 +12,9 @@ import statistics
 from typing import Any
 
 from agentrl import config
-from agentrl.chat import Chat, Context
+from agentrl.chat import Chat, Context, tools_text
 from agentrl.config import Config
-from agentrl.envs.base import Env
+from agentrl.envs.base import Env, offered
 from agentrl.model import Policy
 from agentrl.panel import panel, require_disjoint
 from agentrl.types import Message, Turn
@@ -41,6 +41,7 @@ def explain(cfg: Config) -> dict[str, Any]:
         "tasks_per_batch": int(cfg.tasks_per_step),
         "group_size": rollout.group_size,
         "episodes_per_batch": episodes,
+        "most_episodes_per_batch": int(cfg.tasks_per_step) * rollout.most_episodes,
         "optimiser_steps_per_batch": learner.updates,
         "batches": batches,
         "optimiser_steps": int(cfg.steps),
@@ -65,9 +66,9 @@ def _episode_tokens(env: Env, chat: Chat, context: Context, turns: int, limit: i
     for task in env.tasks("train")[:SAMPLE_TASKS]:
         episode = env.start(task)
         played: list[Turn] = []
-        goal, first = episode.goal, episode.observation
+        goal, first, tools = episode.goal, episode.observation, tools_text(offered(episode))
         for _ in range(turns):
-            prompt = context.prompt(chat, goal, first, played)
+            prompt = context.prompt(chat, goal, first, played, tools)
             lengths.append(len(prompt))
             action = Message("assistant", rng.choice(list(episode.actions()) or ["nothing"]))
             step = episode.step(action)
@@ -128,6 +129,11 @@ def _words(cfg: Config, facts: dict[str, Any], splits: Any) -> str:
         f"the run     {facts['batches']} batches = {facts['optimiser_steps']} optimiser steps, {facts['episodes']} "
         "episodes"
         f" ({facts['epochs_over_train_tasks']:g} times the training tasks); a method may play extra ones",
+        *(
+            [f"exploring   up to {facts['most_episodes_per_batch']:,} episodes a batch, with all that is rolled out"]
+            if facts["most_episodes_per_batch"] > facts["episodes_per_batch"]
+            else []
+        ),
         f"prompts     {tokens['mean']:g} tokens on average, {tokens['max']} at most, in {SAMPLE_TASKS} episodes of "
         "random valid actions"
         f" (limit {cfg.model.context_tokens}; over it: {tokens['over_limit']:.0%}); actions up to "

@@ -1,6 +1,7 @@
 """Where credit becomes a change of weights: rows in, optimiser steps out. Method meets model.
 
-One batch of groups gives ``minibatches`` optimiser steps over disjoint shares of the groups. For each of them
+One batch of groups is credited as a whole (``method.credit``), then gives ``minibatches`` optimiser steps over disjoint
+shares of the groups. For each of them
 
     loss = -(method.objective * weights).sum()
 
@@ -17,15 +18,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from agentrl.batch import Batch, Outputs
+from agentrl.batch import Batch, Layout, Outputs
+from agentrl.critic import Critic
 from agentrl.errors import CheckpointError, ConfigError, DivergedError
 from agentrl.methods.base import Method
 from agentrl.ops import masked_sum, truncated_importance
-from agentrl.samples import collate, micro_rows, rows, take, unique_mask
+from agentrl.samples import collate, credited, micro_batches, micro_rows, pick, rows, take, unique_mask
 from agentrl.seeds import derive
-from agentrl.tally import Tally
+from agentrl.tally import Tally, critic_metrics
 from agentrl.types import Group
 
 if TYPE_CHECKING:
@@ -76,9 +80,11 @@ class AdamW:
     old_logprobs: OldLogprobs
     tis_cap: float
     mismatch_limit: float
+    critic_lr: float
+    critic_gradient: bool
 
     def __post_init__(self) -> None:
-        for name in ("lr", "max_grad_norm", "minibatches", "epochs", "micro_tokens", "chunk_tokens"):
+        for name in ("lr", "max_grad_norm", "minibatches", "epochs", "micro_tokens", "chunk_tokens", "critic_lr"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"learner.{name}: got {getattr(self, name):g}, expected a number above 0")
         if self.tis_cap and self.old_logprobs == OldLogprobs.rollout:
@@ -115,18 +121,24 @@ class AdamW:
 
 
 class Learner:
-    """Owns the optimiser. ``step`` counts batches of groups; ``moved`` tells whether the last one moved the weights."""
+    """Owns the optimiser.
+
+    ``step`` counts batches of groups. Of the last one, ``moved`` tells whether it moved the weights, and ``advantages``
+    what each token was credited with: ``[group][valid play][token]``.
+    """
 
     def __init__(self, config: AdamW, policy: Policy, *, temperature: float, steps: int, seed: int) -> None:
         self.config = config
         self.policy = policy
         self.step = 0
         self.moved = False
+        self.advantages: list[list[NDArray[np.float32]]] = []
         self._temperature = temperature
         self._steps = steps
         self._seed = seed
         self._on_policy = False
         self._reference: Scorer | None = None
+        self._critic: Critic | None = None
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         self._device = self._parameters[0].device
         self._optimizer = torch.optim.AdamW(
@@ -143,32 +155,54 @@ class Learner:
 
     def learn(self, groups: Sequence[Group], method: Method) -> dict[str, float]:
         """All optimiser steps of one batch of groups; metrics are means over the steps that report them."""
-        reports = [self.update(batch, method) for batch in self.collate(groups, method)]
+        batches = self.collate(groups, method)
+        reports = [self.update(batch, method) for batch in batches]
         names = dict.fromkeys(name for report in reports for name in report)
         values = {name: [report[name] for report in reports if name in report] for name in names}
         metrics = {name: sum(column) / len(column) for name, column in values.items()}
         metrics["learner/skipped_steps"] = sum(values.get("learner/skipped_steps", []))
-        return metrics
+        return metrics | critic_metrics(batches[: self.config.minibatches])
 
     def collate(self, groups: Sequence[Group], method: Method) -> list[Batch]:
         """One batch for each optimiser step: shares of the groups (drawn by run seed and step), ``epochs`` times over.
 
-        A share holds whole groups, so that the advantages of one group stay together; where groups are fewer than
-        ``minibatches`` (failed demonstrations left out), some shares are empty: steps without gradient.
+        Credit is given over all groups together, before they are shared out. A share holds whole groups; where groups
+        are fewer than ``minibatches`` (failed demonstrations left out), some shares are empty: steps without gradient.
         """
-        order = list(groups)
-        random.Random(derive(self._seed, "learner", self.step)).shuffle(order)
+        places = list(range(len(groups)))
+        random.Random(derive(self._seed, "learner", self.step)).shuffle(places)
+        order = [groups[place] for place in places]
         count = self.config.minibatches
-        shares = [order[i * len(order) // count : (i + 1) * len(order) // count] for i in range(count)]
+        bounds = [(i * len(order) // count, (i + 1) * len(order) // count) for i in range(count)]
+        self._begin()
+
+        def weights(layout: Layout) -> torch.Tensor:
+            """The method's, each share of the groups by itself."""
+            found = torch.zeros(layout.loss_mask.shape)
+            for low, high in bounds:
+                share = (layout.group >= low) & (layout.group < high)
+                found[share] = method.weights(layout.of(share)).float()
+            return found
+
+        found = rows(order, method.advantages)
+        whole = collate(found, weights, method.skips_zero_advantage, self._device)
+        whole = self._credit(self._complete(whole, method), method)
+        told = dict(zip(places, credited(order, found, method.skips_zero_advantage, whole), strict=True))
+        self.advantages = [told[place] for place in range(len(groups))]
+        group = whole.group.tolist()
+        shares = [[row for row, number in enumerate(group) if low <= number < high] for low, high in bounds]
+        return [pick(whole, share) for share in shares] * self.config.epochs
+
+    def _begin(self) -> None:
+        """Another batch of groups: its learning rates, and nothing moved yet."""
         factor = self.config.factor(self.step, self._steps)
         for group in self._optimizer.param_groups:
             group["lr"] = self.config.lr * factor
+        if self._critic is not None:
+            self._critic.set_lr(self.config.critic_lr * factor)
         self.step += 1
         self.moved = False
         self._on_policy = True
-        found = [rows(share, method.advantages) for share in shares]
-        batches = [collate(part, method.weights, method.skips_zero_advantage, self._device) for part in found]
-        return [self._complete(batch, method) for batch in batches] * self.config.epochs
 
     def update(self, batch: Batch, method: Method) -> dict[str, float]:
         """One optimiser step on one batch of :meth:`collate`. Raises DivergedError.
@@ -176,14 +210,17 @@ class Learner:
         The metrics of the mismatch between learner and engine are reported while the policy is still the one that
         played, for the tokens of its newest version.
         """
-        tally = Tally(on_policy=self._on_policy)
+        pairs = "pairs" in method.needs
+        tally = Tally(on_policy=self._on_policy, pairs=pairs)
         self.policy.train()
-        for part in micro_rows(batch, self.config.micro_tokens):
-            self._backward(take(batch, part), method, tally)
+        for part in micro_batches(batch, self.config.micro_tokens, whole_groups=pairs):
+            self._backward(part, method, tally)
         self.policy.eval()
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
         metrics = tally.metrics()
         self._refuse(batch, metrics, norm)
+        if self._critic is not None:
+            metrics["learner/critic_grad_norm"] = self._critic.step(self.config.max_grad_norm)
         skipped = norm == 0.0
         if not skipped:
             self._optimizer.step()
@@ -194,11 +231,13 @@ class Learner:
         return metrics | {"learner/grad_norm": norm, "learner/lr": lr, "learner/skipped_steps": float(skipped)}
 
     def state_dict(self) -> dict[str, Any]:
-        """What exact continuation needs beside the policy's weights: ``optimizer`` (as torch has it) and ``step``.
+        """What exact continuation needs beside the policy's weights: ``optimizer`` (as torch has it), ``step``, and
+        ``critic`` (its weights and its own optimiser) where there is one.
 
         The reference of a KL term is not in it: call :meth:`anchor` on the policy the run started from.
         """
-        return {"optimizer": self._optimizer.state_dict(), "step": self.step}
+        state = {"optimizer": self._optimizer.state_dict(), "step": self.step}
+        return state if self._critic is None else state | {"critic": self._critic.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken. Raises CheckpointError when it belongs to another model."""
@@ -210,57 +249,91 @@ class Learner:
             )
         self._optimizer.load_state_dict(dict(state["optimizer"]))
         self.step = int(state["step"])
+        if "critic" in state:
+            self._critic = self._new_critic()
+            self._critic.load_state_dict(state["critic"])
+
+    def _new_critic(self) -> Critic:
+        c = self.config
+        return Critic(
+            self.policy.width,
+            self._device,
+            gradient=c.critic_gradient,
+            lr=c.critic_lr * c.factor(max(self.step - 1, 0), self._steps),
+            betas=(c.beta1, c.beta2),
+            seed=derive(self._seed, "critic"),
+        )
 
     def _complete(self, batch: Batch, method: Method) -> Batch:
-        """Add the logprobs that cost a forward pass of their own."""
-        if self.config.old_logprobs == OldLogprobs.recompute:
-            old = self._logprobs(self.policy, batch)
-            batch = replace(batch, old_logprobs=old)
-            if self.config.tis_cap:
-                played = torch.where(torch.isfinite(batch.rollout_logprobs), batch.rollout_logprobs, old)
-                weights = truncated_importance(old, played, self.config.tis_cap)
-                batch = replace(batch, advantages=batch.advantages * weights)
+        """Add what costs a forward pass of its own: the policy's logprobs and values, the reference's logprobs."""
+        recompute = self.config.old_logprobs == OldLogprobs.recompute
+        if "values" in method.needs and self._critic is None:
+            self._critic = self._new_critic()
+        if recompute or method.needs & {"values", "round_logprobs"}:
+            own = self._pass(self.policy, batch)
+            batch = replace(
+                batch,
+                old_logprobs=own.logprobs if recompute else batch.old_logprobs,
+                ref_logprobs=own.logprobs if "round_logprobs" in method.needs else None,
+                values=own.values,
+            )
         if "ref_logprobs" in method.needs:
             if self._reference is None:
                 self.anchor()
             assert self._reference is not None
-            batch = replace(batch, ref_logprobs=self._logprobs(self._reference, batch))
+            batch = replace(batch, ref_logprobs=self._pass(self._reference, batch).logprobs)
         return batch
 
+    def _credit(self, batch: Batch, method: Method) -> Batch:
+        """The method's credit over the whole batch, then the importance weights of the sampler's tokens."""
+        batch = method.credit(batch)
+        if not self.config.tis_cap:
+            return batch
+        played = torch.where(torch.isfinite(batch.rollout_logprobs), batch.rollout_logprobs, batch.old_logprobs)
+        weights = truncated_importance(batch.old_logprobs, played, self.config.tis_cap)
+        return replace(batch, advantages=batch.advantages * weights)
+
     @torch.no_grad()
-    def _logprobs(self, model: Scorer, batch: Batch) -> torch.Tensor:
-        """``[batch, seq]`` logprobs of a model, without gradient."""
-        distinct = torch.zeros(batch.input_ids.shape, device=self._device)
+    def _pass(self, model: Scorer, batch: Batch) -> Outputs:
+        """What a model says of a batch, without gradient, ``[batch, seq]``: logprobs, and the policy's values."""
+        logprobs = torch.zeros(batch.input_ids.shape, device=self._device)
+        values = torch.zeros_like(logprobs)
         for part in micro_rows(batch, self.config.micro_tokens):
-            logprobs = self._outputs(model, take(batch, part)).logprobs
-            distinct[part, : logprobs.shape[1]] = logprobs
-        return distinct[batch.unique]
+            out = self._outputs(model, take(batch, part))
+            logprobs[part, : out.logprobs.shape[1]] = out.logprobs.float()
+            if out.values is not None:
+                values[part, : out.values.shape[1]] = out.values
+        spread = values[batch.unique] if model is self.policy and self._critic is not None else None
+        return Outputs(logprobs[batch.unique], torch.zeros_like(logprobs)[batch.unique], spread)
 
     def _outputs(self, model: Scorer, batch: Batch) -> Outputs:
         """Of the distinct rows, ``[unique_rows, seq]``."""
         c = self.config
+        critic = self._critic if model is self.policy else None
         return model.outputs(
-            batch.input_ids, batch.attention_mask, unique_mask(batch), self._temperature, c.chunk_tokens
+            batch.input_ids, batch.attention_mask, unique_mask(batch), self._temperature, c.chunk_tokens, critic
         )
 
     def _backward(self, batch: Batch, method: Method, tally: Tally) -> None:
         """Add one micro-batch's gradient.
 
-        The method's equation is differentiated first, down to the logprobs and entropies of its rows; rows of equal
-        tokens are then summed, and the model is gone through once, or not at all where nothing is left.
+        The method's equation is differentiated first, down to the logprobs, entropies and values of its rows; rows of
+        equal tokens are then summed, and the model is gone through once, or not at all where nothing is left.
         """
         distinct = self._outputs(self.policy, batch)
-        leaf = Outputs(*(t.detach()[batch.unique].requires_grad_() for t in (distinct.logprobs, distinct.entropy)))
+        ends = [end for end in (distinct.logprobs, distinct.entropy, distinct.values) if end is not None]
+        leaves = [end.detach()[batch.unique].requires_grad_() for end in ends]
+        leaf = Outputs(*leaves)
         loss = -masked_sum(method.objective(batch, leaf) * batch.weights, batch.loss_mask)
-        gradients = torch.autograd.grad(loss, (leaf.logprobs, leaf.entropy), allow_unused=True)
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         tally.add(batch, leaf, loss, gradients[0], self._without_advantages(batch, leaf, method))
-        pairs = [
-            (tensor, torch.zeros_like(tensor).index_add_(0, batch.unique, gradient.to(tensor.dtype)))
-            for tensor, gradient in zip((distinct.logprobs, distinct.entropy), gradients, strict=True)
+        wanted = [
+            (end, torch.zeros_like(end).index_add_(0, batch.unique, gradient.to(end.dtype)))
+            for end, gradient in zip(ends, gradients, strict=True)
             if gradient is not None and bool(gradient.any())
         ]
-        if pairs:
-            torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
+        if wanted:
+            torch.autograd.backward([end for end, _ in wanted], [gradient for _, gradient in wanted])
 
     def _without_advantages(self, batch: Batch, leaf: Outputs, method: Method) -> torch.Tensor:
         """Gradient of the loss to the logprobs if all advantages were zero (KL alone): tells clipped tokens apart."""

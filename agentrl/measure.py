@@ -8,28 +8,102 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from agentrl.types import Group, Stop
+from agentrl.types import Explored, Group, Stop, Trajectory
+
+THIRDS = ("initial", "middle", "final")
+MOST_DRAWN = 8  # the last bin of the histogram of candidates holds all above, too
 
 
 def rollout_metrics(played: Sequence[Group], used: Sequence[Group]) -> dict[str, float]:
     """Metrics of one step: over what was ``played`` (fresh episodes), and over the groups the learner ``used``."""
-    plays = [t for group in played for t in group.valid]
+    whole = [group for group in played if group.explored is None]
+    plays = [t for group in whole for t in group.valid]
+    plays = [t for t in plays if not _demonstrated(t)] or plays
     turns = [turn for t in plays for turn in t.turns]
-    flat = [group for group in played if len(set(group.rewards)) <= 1]
-    every = [t for group in played for t in group.trajectories]
+    flat = [group for group in whole if len(set(group.rewards)) <= 1]
+    spent = [group.spent for group in played]
     return {
         "rollout/reward": _mean([t.reward for t in plays]),
         "rollout/success": _mean([float(t.success) for t in plays]),
         "rollout/return": _mean([t.env_return for t in plays]),
-        "rollout/episodes": float(len(every)),
+        "rollout/episodes": float(sum(cost.episodes for cost in spent)),
         "rollout/turns": _mean([float(len(t.turns)) for t in plays]),
-        "rollout/tokens": float(sum(t.tokens for t in plays)),
+        "rollout/tokens": float(sum(cost.tokens for cost in spent)),
         "rollout/parsed": _mean([float(turn.parsed) for turn in turns]),
-        "rollout/zero_advantage": len(flat) / len(played) if played else 0.0,
+        "rollout/zero_advantage": len(flat) / len(whole) if whole else 0.0,
         "rollout/used_zero_advantage": _mean([float(len(set(g.rewards)) <= 1) for g in used]),
         "rollout/truncated": _mean([float(t.stop in (Stop.max_turns, Stop.max_tokens)) for t in plays]),
-        "rollout/failed": float(sum(t.stop is Stop.env_error for t in every)),
+        "rollout/failed": float(sum(cost.failed for cost in spent)),
+        **reward_metrics(plays),
+    } | exploration_metrics(played, used)
+
+
+def reward_metrics(plays: Sequence[Trajectory]) -> dict[str, float]:
+    """``reward/<part>``: the mean of each part of the training reward over the plays that have it."""
+    parts: dict[str, list[float]] = defaultdict(list)
+    for play in plays:
+        for name, value in play.reward_parts.items():
+            parts[f"reward/{name}"].append(float(value))
+    return {name: _mean(values) for name, values in parts.items()}
+
+
+def exploration_metrics(played: Sequence[Group], used: Sequence[Group]) -> dict[str, float]:
+    """Metrics of the explored steps of one batch; none where nothing was explored.
+
+    A step's *first* candidate is the policy's own choice in its state, before any selection: ``rising_*`` are of it.
+    """
+    paths = _paths(played)
+    steps = [step for path in paths for _, step in path]
+    if not steps:
+        return {}
+    rollouts = [count for step in steps for count in step.rollouts]
+    pairs = [[play.reward for play in group.trajectories] for group in used if len(group.trajectories) == 2]
+    metrics = {
+        "explore/steps": float(len(steps)),
+        "explore/pairs": float(len(used)),
+        "explore/gap": _mean([chosen - rejected for chosen, rejected in pairs]),
+        "explore/calls": float(max(group.spent.calls for group in played)),
+        "explore/candidates": _mean([float(step.drawn) for step in steps]),
+        "explore/candidates_max": float(max(step.drawn for step in steps)),
+        "explore/repeated": rollouts.count(0) / len(rollouts),
+        "explore/stuck": _mean([float(not step.rose) for step in steps]),
+        "explore/path_return": _mean([step.values[step.kept] for *_, (_, step) in paths]),
     }
+    metrics |= {f"explore/candidates_{n}": 0.0 for n in range(1, MOST_DRAWN + 1)}
+    for step in steps:
+        metrics[f"explore/candidates_{min(step.drawn, MOST_DRAWN)}"] += 1 / len(steps)
+    return metrics | {f"explore/rising_{third}": share for third, share in rising_shares(played).items()}
+
+
+def rising_shares(played: Sequence[Group]) -> dict[str, float]:
+    """By third of the explored trajectories (``initial``, ``middle``, ``final``), the share of steps whose first
+    candidate has ``r_t > r_{t-1}``; a third without such steps is left out."""
+    rising: dict[str, list[float]] = {third: [] for third in THIRDS}
+    for path in _paths(played):
+        for index, (group, step) in enumerate(path):
+            own = (
+                value for value, play in zip(step.values, group.trajectories, strict=True) if not _demonstrated(play)
+            )
+            first = next(own, None)
+            if first is not None and step.before is not None:
+                rising[THIRDS[3 * index // len(path)]].append(float(first > step.before + 1e-9))
+    return {third: _mean(shares) for third, shares in rising.items() if shares}
+
+
+def _paths(played: Sequence[Group]) -> list[list[tuple[Group, Explored]]]:
+    """The explored steps of each trajectory, in order; they stand behind the group of their task's plays."""
+    paths: list[list[tuple[Group, Explored]]] = []
+    for group in played:
+        if group.explored is None:
+            paths.append([])
+        elif paths:
+            paths[-1].append((group, group.explored))
+    return [path for path in paths if path]
+
+
+def _demonstrated(play: Trajectory) -> bool:
+    """Was it played by somebody whose logprobs nobody knows, the environment's expert?"""
+    return bool(play.turns) and not any(turn.logprobs for turn in play.turns)
 
 
 def _mean(values: Sequence[float]) -> float:

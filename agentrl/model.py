@@ -8,7 +8,7 @@ once, the output head only at positions that predict trained tokens, in chunks, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +102,11 @@ class Pretrained:
         return module if adapter is None else adapter.merge_and_unload()  # type: ignore[no-any-return]
 
 
+Critic = Callable[[torch.Tensor], torch.Tensor]  # [n, width] hidden states -> [n] values
+
+
 class Scorer(Protocol):
-    """What computes log-probabilities of given tokens."""
+    """What computes log-probabilities of given tokens (and, with a ``critic``, values of the states before them)."""
 
     def outputs(
         self,
@@ -112,6 +115,7 @@ class Scorer(Protocol):
         loss_mask: torch.Tensor,
         temperature: float,
         chunk_tokens: int,
+        critic: Critic | None = None,
     ) -> Outputs: ...
 
 
@@ -158,6 +162,11 @@ class Policy:
         """Most tokens the model was made for."""
         return int(self.module.config.get_text_config().max_position_embeddings)
 
+    @property
+    def width(self) -> int:
+        """Size of a hidden state."""
+        return int(self.module.config.get_text_config().hidden_size)
+
     def parameters(self) -> list[nn.Parameter]:
         """What the optimiser moves: the adapters under LoRA, else all weights."""
         return [p for p in self.module.parameters() if p.requires_grad]
@@ -177,12 +186,14 @@ class Policy:
         loss_mask: torch.Tensor,
         temperature: float,
         chunk_tokens: int,
+        critic: Critic | None = None,
     ) -> Outputs:
         """Log-probabilities and entropies after temperature, float32, at the tokens of ``loss_mask``.
 
         All of shape ``[rows, seq]``; rows are padded on the right. Position t of the answer belongs to token t given
         the tokens before it; zero where the loss mask is off (and at position 0). The head works on ``chunk_tokens``
-        positions at a time, recomputed in the backward pass when there are several. Raises ShapeError.
+        positions at a time, recomputed in the backward pass when there are several. ``critic`` values the hidden
+        state from which each of these tokens was predicted. Raises ShapeError.
         """
         if input_ids.shape != attention_mask.shape or input_ids.shape != loss_mask.shape:
             raise ShapeError(
@@ -199,7 +210,8 @@ class Policy:
         where = torch.zeros_like(loss_mask, dtype=torch.bool)
         where[:, 1:] = mask
         blank = torch.zeros(input_ids.shape, dtype=torch.float32, device=input_ids.device)
-        return Outputs(blank.masked_scatter(where, logprobs), blank.masked_scatter(where, entropy))
+        answers = (logprobs, entropy) if critic is None else (logprobs, entropy, critic(hidden))
+        return Outputs(*(blank.masked_scatter(where, answer) for answer in answers))
 
     @torch.no_grad()
     def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
@@ -336,11 +348,12 @@ class _Adapters:
         loss_mask: torch.Tensor,
         temperature: float,
         chunk_tokens: int,
+        critic: Critic | None = None,
     ) -> Outputs:
         now = [p.detach().clone() for p in self.policy.parameters()]
         self._put(self.then)
         try:
-            return self.policy.outputs(input_ids, attention_mask, loss_mask, temperature, chunk_tokens)
+            return self.policy.outputs(input_ids, attention_mask, loss_mask, temperature, chunk_tokens, critic)
         finally:
             self._put(now)
 

@@ -106,6 +106,41 @@ AGGREGATIONS: Mapping[Aggregation, Callable[[torch.Tensor, int], torch.Tensor]] 
 }
 
 
+def sum_by(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """``[batch]``: for each row the sum of ``values`` ``[batch]`` over all rows of equal ``index`` ``[batch]``."""
+    found, inverse = torch.unique(index, return_inverse=True)
+    return values.new_zeros(len(found)).index_add(0, inverse, values)[inverse]
+
+
+def by_group(loss_mask: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """Weights ``[batch, seq]`` by which each group counts the same, its tokens share; they sum to 1.
+
+    What is equal on all tokens of a group is so averaged over the groups: the mean over pairs.
+    """
+    tokens = sum_by(loss_mask.sum(-1), group)[:, None]
+    groups = len(torch.unique(group[loss_mask.any(-1)]))
+    return loss_mask.float() / (tokens * groups).clamp(min=1)
+
+
+def whiten(values: torch.Tensor, mask: torch.Tensor, eps: float) -> torch.Tensor:
+    """``(x - mean) / (std + eps)`` over ``mask``, population std, zero elsewhere; all zero where std is not above eps.
+
+    The floor keeps a batch in which all is equal from learning the rounding errors of its equality.
+    """
+    inside = values[mask].double()
+    if not len(inside) or (spread := inside.std(correction=0)) <= eps:
+        return torch.zeros_like(values)
+    white = (values.double() - inside.mean()) / (spread + eps)
+    return torch.where(mask, white, 0.0).to(values.dtype)
+
+
+def at_end(reward: float, tokens: int) -> NDArray[np.float32]:
+    """``[tokens]``: the reward at the last token, 0 before."""
+    rewards = np.zeros(tokens, np.float32)
+    rewards[-1:] = reward
+    return rewards
+
+
 def normalise(rewards: NDArray[np.float64], ddof: int, eps: float) -> NDArray[np.float64]:
     """``(r - mean) / (std + eps)`` of one group ``[G]``; exactly 0 for equal rewards and for groups of fewer than 2."""
     if len(rewards) < 2 or bool(np.all(rewards == rewards[0])):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from agentrl.types import Group, Message, Messages, Stop, Task, ToolCall, Trajectory, Turn
+from agentrl.types import Cost, Explored, Group, Message, Messages, Stop, Task, ToolCall, Trajectory, Turn
 
 
 def group_to_json(group: Group) -> dict[str, Any]:
@@ -18,7 +18,9 @@ def group_from_json(record: Mapping[str, Any]) -> Group:
     """The inverse of :func:`group_to_json`."""
     task = Task(**record["task"])
     plays = tuple(_trajectory(play, task) for play in record["trajectories"])
-    return Group(task, plays, record["weight"], record["copy"])
+    explored, cost = record.get("explored"), record.get("cost")
+    steps = Explored(**{**explored, **{n: tuple(explored[n]) for n in ("values", "rollouts")}}) if explored else None
+    return Group(task, plays, record["weight"], record["copy"], steps, Cost(**cost) if cost else None)
 
 
 def _trajectory(record: Mapping[str, Any], task: Task) -> Trajectory:

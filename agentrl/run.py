@@ -30,6 +30,13 @@ from agentrl.sync import Sync
 from agentrl.types import Group, Task
 from agentrl.warmstart import Start
 
+#: what only some rollouts give (``Rollout.gives``) and some methods cannot do without -> the choices that give it.
+GIFTS = {
+    "steps": "rollout=rising, fixed_size or along_expert",
+    "expert": "rollout=against_expert or along_expert",
+    "labels": "rollout=single_turn",
+}
+
 
 @dataclass
 class Player:
@@ -89,7 +96,7 @@ class Run(Player):
     def play(self, tasks: Sequence[Task], call: int = 0) -> list[Group]:
         """Scored groups of these tasks by the current policy; ``call`` tells repeated plays of one step apart."""
         groups = self.rollout.play(self.stage, tasks, seed=derive(self.seed, "play", call), step=self.step)
-        self.episodes += sum(len(group.trajectories) for group in groups)
+        self.episodes += sum(group.spent.episodes for group in groups)
         return self.reward.score(groups, self.step // self.updates, self.steps // self.updates)
 
     def save(self) -> Path:
@@ -173,6 +180,12 @@ def _require_work(cfg: Config, rollout: Rollout, minibatches: int, method: Metho
             f"tasks_per_step={cfg.tasks_per_step}: got fewer tasks than learner.minibatches={minibatches}, so some "
             "optimiser steps would have no data; ask for more tasks or fewer minibatches"
         )
+    for thing in sorted(method.needs & GIFTS.keys()):
+        if thing not in rollout.gives:
+            raise ConfigError(
+                f"rollout={cfg.choices.rollout}: it gives no {thing}, which method={cfg.choices.method} learns from; "
+                f"take {GIFTS[thing]}"
+            )
     if "siblings" in method.needs and rollout.group_size < 2:
         raise ConfigError(
             f"rollout: got groups of {rollout.group_size} play, but method={cfg.choices.method} compares the plays "

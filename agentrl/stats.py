@@ -17,4 +17,5 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     rate = successes / n
     middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return min(low, rate), max(high, rate)  # rounding would leave a rate of 0 or 1 out

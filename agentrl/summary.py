@@ -23,13 +23,20 @@ def opening(run: Run) -> str:
             f"{cfg.seed}",
             f"one batch: {cfg.tasks_per_step} tasks x {run.rollout.group_size} = {episodes} episodes, {run.updates} "
             "optimiser step"
-            f"{'s' * (run.updates > 1)}; {run.steps} steps in all"
+            f"{'s' * (run.updates > 1)}{_more(run)}; {run.steps} steps in all"
             + (f", continued at step {run.step}" if run.step else ""),
             f"panel: {facts['panel']['tasks']} {facts['panel']['split']} tasks, hash {facts['panel']['hash']}; "
             f"train {facts['splits']['train']['tasks']} tasks, none of a family that is measured",
             *([str(run.start)] if run.start else []),
         ]
     )
+
+
+def _more(run: Run) -> str:
+    """What exploration adds to a batch, at most."""
+    most = run.rollout.most_episodes
+    total = int(run.cfg.tasks_per_step) * most
+    return f" (with what is explored at most {total:,} episodes)" if most > run.rollout.group_size else ""
 
 
 def summary(run: Run, status: str) -> dict[str, Any]:

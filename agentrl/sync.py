@@ -23,7 +23,6 @@ from agentrl.engine.base import Engine
 from agentrl.errors import EngineError
 from agentrl.model import Policy
 
-
 FIRST_TOKENS = tuple(range(16))  # ids that every vocabulary has
 
 

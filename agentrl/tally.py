@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from agentrl.batch import Batch, Outputs
-from agentrl.ops import k3, masked_sum, ratio
+from agentrl.ops import k3, masked_sum, ratio, sum_by
 
-SUMS = ("loss", "tokens", "entropy", "known", "ratio", "kl_old", "active", "clipped", "fresh", "bias", "spread", "kl")
+SUMS = (
+    "loss", "tokens", "entropy", "known", "ratio", "kl_old", "active", "high", "low", "fresh", "bias", "spread", "kl",
+    "kl_ref", "pairs", "margin", "right",
+)  # fmt: skip
+FLAT = 0.01  # in units of reward; returns whose deviation is no larger have no variance worth explaining
 
 
 class Tally:
     """Sums over the micro-batches of one optimiser step, divided once at the end.
 
-    ``on_policy``: the policy is still the one that played, so that its logprobs should equal the engine's.
+    ``on_policy``: the policy is still the one that played, so that its logprobs should equal the engine's; ``pairs``:
+    the groups are pairs.
     """
 
-    def __init__(self, on_policy: bool) -> None:
+    def __init__(self, on_policy: bool, pairs: bool = False) -> None:
         self._on_policy = on_policy
+        self._pairs = pairs
         self._sums: torch.Tensor | float = 0.0
         self._rows = 0
+        self._referred = False
         self._gap: torch.Tensor | float = 0.0
         self._old_gap: torch.Tensor | float = 0.0
 
@@ -37,6 +46,8 @@ class Tally:
         fresh = mask & batch.fresh[:, None] & torch.isfinite(batch.rollout_logprobs)
         rollout = torch.where(fresh, batch.rollout_logprobs, out.logprobs)
         apart = (out.logprobs - rollout).abs()
+        ref = out.logprobs if batch.ref_logprobs is None else batch.ref_logprobs
+        margins = self._margins(batch, out.logprobs - ref)
         sums = (
             loss,
             mask.sum(),
@@ -45,13 +56,19 @@ class Tally:
             masked_sum(ratio(out.logprobs, old), known),
             masked_sum(k3(old, out.logprobs), known),
             active.sum(),
-            clipped.sum(),
+            (clipped & (batch.advantages > 0)).sum(),
+            (clipped & (batch.advantages < 0)).sum(),
             fresh.sum(),
             masked_sum(ratio(out.logprobs, rollout), fresh),
             masked_sum(ratio(apart, torch.zeros_like(apart)), fresh),
             masked_sum(k3(rollout, out.logprobs), fresh),
+            masked_sum(k3(out.logprobs, ref), mask),
+            torch.tensor(len(margins)),
+            margins.sum(),
+            (margins > 0).sum(),
         )
-        self._sums = self._sums + torch.stack([value.detach().double() for value in sums])
+        self._sums = self._sums + torch.stack([value.detach().double().to(out.logprobs.device) for value in sums])
+        self._referred = self._referred or batch.ref_logprobs is not None
         self._gap = torch.clamp(apart.max(), min=self._gap)
         self._old_gap = torch.clamp((out.logprobs - old).abs().max(), min=self._old_gap)
         self._rows += batch.rows
@@ -67,8 +84,18 @@ class Tally:
             metrics |= {
                 "learner/ratio": s["ratio"] / s["known"],
                 "learner/kl_old": s["kl_old"] / s["known"],
-                "learner/clip_frac": s["clipped"] / max(s["active"], 1.0),
+                "learner/clip_frac": (s["high"] + s["low"]) / max(s["active"], 1.0),
+                "learner/clipped_high": s["high"] / max(s["active"], 1.0),
+                "learner/clipped_low": s["low"] / max(s["active"], 1.0),
                 "learner/old_gap": float(self._old_gap),
+            }
+        if self._referred and s["tokens"]:
+            metrics["learner/kl_ref"] = s["kl_ref"] / s["tokens"]
+        if s["pairs"]:
+            metrics |= {
+                "learner/pairs": s["pairs"],
+                "learner/pair_margin": s["margin"] / s["pairs"],
+                "learner/pair_accuracy": s["right"] / s["pairs"],
             }
         if self._on_policy and s["fresh"]:
             metrics |= {
@@ -78,3 +105,30 @@ class Tally:
                 "learner/mismatch_kl": s["kl"] / s["fresh"],
             }
         return metrics
+
+    def _margins(self, batch: Batch, gap: torch.Tensor) -> torch.Tensor:
+        """``[pairs]``: log-ratio to the reference of the chosen play minus that of the rejected one."""
+        if not self._pairs:
+            return gap.new_zeros(0)
+        margins = sum_by((batch.advantages * gap).sum(-1), batch.group)
+        first = torch.unique(batch.group, return_inverse=True)[1]
+        return gap.new_zeros(int(first.max()) + 1).scatter(0, first, margins)
+
+
+@torch.no_grad()
+def critic_metrics(batches: Sequence[Batch]) -> dict[str, float]:
+    """How well the critic foretold the returns of a step before learning from them; nothing without a critic.
+
+    ``1 - var(returns - values) / var(returns)``: 1 is perfect, 0 no better than a constant; left out where the returns
+    hardly differ (by no more than ``FLAT`` on average), which leaves nothing to explain.
+    """
+    values = [batch.values[batch.loss_mask] for batch in batches if batch.values is not None]
+    returns = [batch.returns[batch.loss_mask] for batch in batches if batch.returns is not None]
+    if not values or not returns or not len(told := torch.cat(values).double()):
+        return {}
+    came = torch.cat(returns).double()
+    metrics = {"learner/value": float(told.mean()), "learner/value_error": float(((came - told) ** 2).mean().sqrt())}
+    spread = float(came.var(correction=0))
+    if spread <= FLAT**2:
+        return metrics
+    return metrics | {"learner/explained_variance": 1.0 - float((came - told).var(correction=0)) / spread}

@@ -50,6 +50,7 @@ class Stop(StrEnum):
     max_turns = auto()  # the turn budget of the rollout was spent
     max_tokens = auto()  # the next prompt would not fit the context length
     env_error = auto()  # the environment failed: the episode is data, but earns no credit
+    forked = auto()  # the record ends here; the episode went on in rollouts from this state
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +122,61 @@ class Trajectory:
 
 
 @dataclass(frozen=True, slots=True)
+class Explored:
+    """One explored step of a trajectory: the members of its group are candidates for the action of turn ``turn``.
+
+    ``values`` are their process rewards r_t, one for each member, in units of the environment's return: the mean
+    outcome of ``rollouts`` plays that went on from there (1: the action ended the episode and is its own outcome; 0:
+    the estimate of an equal earlier candidate was taken). ``before`` is r_{t-1} (None where nobody estimated it),
+    ``kept`` the member with which the trajectory went on, ``rose`` whether its value rises above ``before`` in the
+    rollout's sense; ``drawn`` counts the candidates that the policy drew, those that the environment failed (which are
+    no members) included.
+    """
+
+    turn: int
+    before: float | None
+    values: tuple[float, ...]
+    rollouts: tuple[int, ...]
+    kept: int
+    rose: bool
+    drawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a group took where its trajectories do not tell: episodes that came to an end (``failed`` ones included),
+    sampled tokens, and the engine calls it had a part in."""
+
+    episodes: int = 0
+    failed: int = 0
+    tokens: int = 0
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """The plays of one task that are compared with each other.
 
     ``weight`` scales the group's advantages; ``copy`` counts how often the same group stands
     before it in the batch (VSPO draws valuable groups repeatedly; 0 for the first).
+    ``explored``: the members are candidates of one step. ``cost``: given by rollouts that explore, of which the first
+    group of a task bears the cost of all its groups.
     """
 
     task: Task
     trajectories: tuple[Trajectory, ...]
     weight: float = 1.0
     copy: int = 0
+    explored: Explored | None = None
+    cost: Cost | None = None
+
+    @property
+    def spent(self) -> Cost:
+        """What it took to play this group; tokens are those of the plays that did not fail where nobody counted."""
+        if self.cost is not None:
+            return self.cost
+        failed = len(self.trajectories) - len(self.valid)
+        return Cost(len(self.trajectories), failed, sum(t.tokens for t in self.valid))
 
     @property
     def rewards(self) -> tuple[float, ...]:

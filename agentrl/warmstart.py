@@ -31,6 +31,7 @@ from agentrl.config import Config
 from agentrl.envs.base import Env
 from agentrl.errors import CheckpointError, ConfigError
 from agentrl.rollout.demonstrations import Demonstrations
+from agentrl.rollout.rejection import Rejection, Teacher
 
 FORMAT = 1
 HASHED = ("seed", "steps", "tasks_per_step", "model", "context", "env", "method", "rollout", "learner")
@@ -128,7 +129,7 @@ class WarmStart:
 
     def derived(self, cfg: Config, run_dir: Path) -> Config:
         """The config of the warm start's own run: the method is SFT, and what only other methods read is fixed."""
-        rollout = {field.name: getattr(self, field.name) for field in fields(Demonstrations)}
+        name, rollout = self.demonstrations(cfg)
         return config.changed(
             cfg,
             {
@@ -136,7 +137,7 @@ class WarmStart:
                 "steps": self.steps,
                 "tasks_per_step": self.tasks_per_step,
                 "method": {"_target_": "agentrl.methods.sft.SFT"},
-                "rollout": {"_target_": "agentrl.rollout.demonstrations.Demonstrations", **rollout},
+                "rollout": rollout,
                 "reward": {"_target_": "agentrl.rewards.env.EnvReward"},
                 "learner.lr": self.lr,
                 "learner.old_logprobs": "rollout",
@@ -147,10 +148,15 @@ class WarmStart:
                 "eval.every": 0,
                 "log": {"files": {"_target_": "agentrl.log.files.Files", "trajectories": 1.0, "limit_mib": 64.0}},
                 "choices.method": "sft",
-                "choices.rollout": "demonstrations",
+                "choices.rollout": name,
                 "choices.reward": "env",
             },
         )
+
+    def demonstrations(self, cfg: Config) -> tuple[str, dict[str, Any]]:
+        """Name and config node of the rollout that is learned from."""
+        own = {field.name: getattr(self, field.name) for field in fields(Demonstrations)}
+        return "demonstrations", {"_target_": "agentrl.rollout.demonstrations.Demonstrations", **own}
 
     def _about(self, cfg: Config, env: Env) -> dict[str, Any]:
         """Everything that determines the weights, JSON-able."""
@@ -184,6 +190,20 @@ class WarmStart:
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RejectionStart(WarmStart):
+    """The schema of conf/warmstart/rejection.yaml: SFT on the best of ``samples`` plays by the environment's expert."""
+
+    samples: int
+    checker: Any
+
+    def demonstrations(self, cfg: Config) -> tuple[str, dict[str, Any]]:
+        """Name and config node of the rollout that is learned from."""
+        own = {f.name: getattr(self, f.name) for f in fields(Rejection) if f.name not in ("teacher", "checker")}
+        node = {"_target_": "agentrl.rollout.rejection.Rejection", "teacher": Teacher.expert.value, **own}
+        return "rejection", node | {"checker": config.plain(cfg.warmstart.checker)}
 
 
 def kept(folder: Path) -> checkpoint.Checkpoint:

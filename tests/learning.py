@@ -101,6 +101,10 @@ class TinyPolicy:
         config = Qwen2Config(vocab_size=VOCABULARY, num_key_value_heads=2, initializer_range=0.3, **sizes)
         self.model = Qwen2ForCausalLM(config).to(dtype).eval()
 
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)
+
     def parameters(self) -> Any:
         return self.model.parameters()
 
@@ -122,13 +126,19 @@ class TinyPolicy:
         loss_mask: torch.Tensor,
         temperature: float,
         chunk_tokens: int,
+        critic: Any = None,
     ) -> Outputs:
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask.long()).logits[:, :-1]
+        given = {"input_ids": input_ids, "attention_mask": attention_mask.long(), "output_hidden_states": True}
+        whole = self.model(**given)
+        logits = whole.logits[:, :-1]
         logs = torch.log_softmax(logits / temperature, -1)
         logprobs = logs.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
         entropy = -(logs.exp() * logs).sum(-1)
         pad = torch.zeros(len(input_ids), 1)
-        return Outputs(*(torch.cat([pad, x], 1) * loss_mask for x in (logprobs, entropy)))
+        answers = [logprobs, entropy]
+        if critic is not None:
+            answers.append(critic(whole.hidden_states[-1][:, :-1].flatten(0, 1)).view_as(logprobs))
+        return Outputs(*(torch.cat([pad, x], 1) * loss_mask for x in answers))
 
     def flat(self) -> torch.Tensor:
         return torch.cat([p.detach().flatten() for p in self.parameters()])

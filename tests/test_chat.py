@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentrl.chat import Chat, History, Window, tool_calls
+from agentrl.chat import Chat, History, Window
 from agentrl.errors import ConfigError
+from agentrl.toolcalls import Reading, read
 from agentrl.types import Message, ToolCall, Turn
 from tests.families import FAMILIES, tokenizer
 from tests.toy import save_toy_model
@@ -107,7 +108,7 @@ def test_tool_calls_are_parsed_and_written() -> None:
     assert said.tool_calls == (call,)
     assert talk.encode_action(said) == ids
     for broken in ("{broken}", '{"name": 3}', "[1]"):
-        assert tool_calls(f"<tool_call>{broken}</tool_call>") == ()
+        assert read(f"<tool_call>{broken}</tool_call>") == Reading((), 1)
 
 
 def test_thinking_is_not_part_of_the_action() -> None:

@@ -103,7 +103,9 @@ def test_help_lists_commands_and_groups(capsys: pytest.CaptureFixture[str]) -> N
     assert all(name in out and command.about in out for name, command in COMMANDS.items())
     code, out, _ = told(capsys, "train", "--help")
     assert code == 0
-    assert "method: dapo, grpo, sft, vspo" in out
+    methods = sorted(path.stem for path in (ROOT / "conf/method").glob("*.yaml"))
+    assert {"dapo", "dpo", "grpo", "ppo", "sft", "vspo"} <= set(methods)
+    assert all(name in out.partition("method: ")[2] for name in methods)
     assert "tasks_per_step: 16" in out
 
 

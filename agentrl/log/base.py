@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agentrl.log.metrics import METRICS, UndefinedMetric
+from agentrl.log.metrics import UndefinedMetric, defined
 from agentrl.types import Group
 
 Advantages = Sequence[Sequence[NDArray[np.float32]]]
@@ -64,7 +64,7 @@ class Many:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         for name in metrics:
-            if name not in METRICS:
+            if not defined(name):
                 warnings.warn(
                     f"{name}: not in agentrl.log.metrics.METRICS; define it there", UndefinedMetric, stacklevel=2
                 )

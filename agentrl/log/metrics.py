@@ -33,6 +33,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}
+FAMILIES = ("reward",)  # reward/<part>: mean of a part of the training reward; the reward in use names its parts
 
 
 def define(name: str, about: str, unit: str = "1", best: Best = Best.last) -> Metric:
@@ -44,6 +45,11 @@ def define(name: str, about: str, unit: str = "1", best: Best = Best.last) -> Me
         raise ValueError(f"metric '{name}': already defined as '{METRICS[name].about}'; choose another name")
     METRICS[name] = metric
     return metric
+
+
+def defined(name: str) -> bool:
+    """Is the metric in the table, or of a family whose members are named elsewhere?"""
+    return name in METRICS or name.partition("/")[0] in FAMILIES
 
 
 _TABLE = """
@@ -66,6 +72,16 @@ learner/entropy              mean entropy per sampled token                     
 learner/ratio                mean probability ratio new / old per sampled token                     ; 1        ; last
 learner/kl_old               KL(old, new) per sampled token, k3 estimate                            ; nat      ; last
 learner/clip_frac            share of sampled tokens with an advantage whose gradient is clipped    ; share    ; last
+learner/clipped_high         the part of it that the upper clip silences (advantage above 0)         ; share    ; last
+learner/clipped_low          the part of it that the lower clip silences (advantage below 0)         ; share    ; last
+learner/kl_ref               KL(policy, reference) per sampled token, k3 estimate                    ; nat      ; last
+learner/pairs                pairs of chosen and rejected play that were learned from                ; count    ; mean
+learner/pair_margin          mean log-ratio to the reference, chosen minus rejected play             ; nat      ; last
+learner/pair_accuracy        share of pairs with a positive margin                                   ; share    ; last
+learner/value                mean value the critic gave to the states of sampled tokens              ; reward   ; last
+learner/value_error          root mean square of return - value, before learning from it             ; reward   ; last
+learner/explained_variance   1 - var(return - value) / var(return), before learning from it          ; 1        ; max
+learner/critic_grad_norm     gradient norm of the critic's own weights before clipping               ; 1        ; last
 learner/old_gap              largest |new - old| logprob over sampled tokens                        ; nat      ; max
 learner/rows                 rows that were computed                                                ; count    ; mean
 learner/tokens               sampled tokens that were computed                                      ; count    ; mean
@@ -74,6 +90,15 @@ learner/logprob_gap          largest |learner - engine| logprob, same weights   
 learner/mismatch_bias        mean learner / engine probability ratio, same weights; 1 = no bias     ; 1        ; last
 learner/mismatch_spread      mean exp|learner - engine| logprob, same weights; 1 = no spread        ; 1        ; max
 learner/mismatch_kl          KL(engine, learner) per sampled token, same weights, k3 estimate       ; nat      ; max
+explore/steps                explored steps of trajectories                                         ; count    ; mean
+explore/pairs                pairs that were made                                                   ; count    ; mean
+explore/gap                  mean difference in reward of chosen and rejected                       ; reward   ; mean
+explore/calls                engine calls of the exploration                                        ; count    ; mean
+explore/candidates           mean candidates that the policy drew in a step                         ; count    ; mean
+explore/candidates_max       most candidates of a step                                              ; count    ; max
+explore/repeated             share of candidates that took over the estimate of an equal one        ; share    ; mean
+explore/stuck                share of steps in which no candidate rose                              ; share    ; mean
+explore/path_return          mean process reward at the end of the explored trajectories            ; reward   ; max
 speed/tokens                 sampled tokens per second of rollout and refill                        ; tokens/s ; mean
 memory/rss                   largest resident memory of this process so far                         ; MiB      ; max
 sync/canary_gap              largest |learner - engine| logprob of the canaries after a push        ; nat      ; max
@@ -84,12 +109,20 @@ for _line in _TABLE.strip().splitlines():
     _name, _about = _text.split(None, 1)
     define(_name, _about, _unit, Best(_best))
 
+for _n in range(1, 9):
+    _more = " or more" if _n == 8 else ""
+    define(f"explore/candidates_{_n}", f"share of explored steps that drew {_n}{_more} candidates", "share", Best.mean)
+for _third in ("initial", "middle", "final"):
+    define(f"explore/rising_{_third}", f"share of rising first candidates, {_third} third of trajectories", "share")
+
 PANELS = ("val", "before", "after", "eval")  # every eval.every steps; before and after training; agentrl eval
 for _panel in PANELS:
     for _decoding in ("greedy", "sampled"):
         define(f"{_panel}/{_decoding}_success", f"success of the {_decoding} plays of the panel", "share", Best.max)
         define(f"{_panel}/{_decoding}_return", f"mean return of the {_decoding} plays of the panel", "reward", Best.max)
         define(f"{_panel}/{_decoding}_n", f"{_decoding} plays of the panel that did not fail", "count")
+        define(f"{_panel}/{_decoding}_steps", "mean actions of all plays, the cap for a failure (ASAT)", "count")
+        define(f"{_panel}/{_decoding}_steps_success", "mean actions of the successful plays (ASST)", "count")
 
 PHASES = ("setup", "rollout", "refill", "learner", "sync", "evaluate", "log", "save")
 for _phase in PHASES:

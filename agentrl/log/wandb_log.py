@@ -9,7 +9,7 @@ from typing import Any
 
 from agentrl.errors import ConfigError
 from agentrl.log.base import Advantages, RunFacts
-from agentrl.log.metrics import METRICS
+from agentrl.log.metrics import FAMILIES, METRICS
 from agentrl.types import Group
 
 
@@ -61,6 +61,8 @@ class WandbLog:
         self._wandb.define_metric("step")
         for metric in METRICS.values():
             self._wandb.define_metric(metric.name, step_metric="step", summary=str(metric.best))
+        for family in FAMILIES:
+            self._wandb.define_metric(f"{family}/*", step_metric="step")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._wandb.log({"step": step, **metrics})

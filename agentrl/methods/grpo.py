@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agentrl.batch import Batch, Outputs
+from agentrl.batch import Batch, Layout, Outputs
 from agentrl.methods.base import Supply
 from agentrl.ops import AGGREGATIONS, KL, KL_IN_LOSS, Aggregation, normalise, ratio
 from agentrl.types import Group
@@ -69,15 +69,23 @@ class GRPO:
         values = normalise(self.scores(group), self.std_ddof, self.std_eps)
         return [np.full(play.tokens, value, np.float32) for play, value in zip(group.valid, values, strict=True)]
 
-    def weights(self, loss_mask: torch.Tensor) -> torch.Tensor:
+    def weights(self, layout: Layout) -> torch.Tensor:
         """How tokens are averaged, ``[batch, seq]`` over the whole batch."""
-        return AGGREGATIONS[self.aggregation](loss_mask, self.constant_length)
+        return AGGREGATIONS[self.aggregation](layout.loss_mask, self.constant_length)
+
+    def credit(self, batch: Batch) -> Batch:
+        """The advantages stay as they are."""
+        return batch
+
+    def gain(self, batch: Batch, out: Outputs, rho: torch.Tensor) -> torch.Tensor:
+        """J without KL and entropy, ``[batch, seq]``."""
+        clipped = rho.clamp(1.0 - self.clip_low, 1.0 + self.clip_high)
+        return torch.minimum(rho * batch.advantages, clipped * batch.advantages)
 
     def objective(self, batch: Batch, out: Outputs) -> torch.Tensor:
         """J per token, ``[batch, seq]``."""
         rho = ratio(out.logprobs, batch.old_logprobs)
-        clipped = rho.clamp(1.0 - self.clip_low, 1.0 + self.clip_high)
-        gain = torch.minimum(rho * batch.advantages, clipped * batch.advantages)
+        gain = self.gain(batch, out, rho)
         if self.kl_coef:
             assert batch.ref_logprobs is not None, "the learner owes ref_logprobs to a method that needs them"
             gain = gain - self.kl_coef * KL_IN_LOSS[self.kl](out.logprobs, batch.ref_logprobs, rho)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agentrl.batch import Batch, Outputs
+from agentrl.batch import Batch, Layout, Outputs
 from agentrl.methods.base import Supply
 from agentrl.ops import AGGREGATIONS, Aggregation
 from agentrl.types import Group
@@ -44,9 +44,13 @@ class SFT:
         """1 for every token: imitate all of it."""
         return [np.ones(trajectory.tokens, np.float32) for trajectory in group.valid]
 
-    def weights(self, loss_mask: torch.Tensor) -> torch.Tensor:
+    def weights(self, layout: Layout) -> torch.Tensor:
         """Mean over all tokens of the batch, ``[batch, seq]``."""
-        return AGGREGATIONS[Aggregation.token](loss_mask, 0)
+        return AGGREGATIONS[Aggregation.token](layout.loss_mask, 0)
+
+    def credit(self, batch: Batch) -> Batch:
+        """The advantages stay as they are."""
+        return batch
 
     def objective(self, batch: Batch, out: Outputs) -> torch.Tensor:
         """``A log pi`` per token, ``[batch, seq]``; A is 1 times the weight of the group."""

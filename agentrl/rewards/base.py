@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
-from agentrl.types import Group, Trajectory
+from agentrl.errors import JudgeError
+from agentrl.types import Group, Stop, Trajectory
+
+AT_ONCE = 8  # plays judged at the same time; a judge behind an endpoint has its own limit
+
+Worth = Callable[[Trajectory], tuple[float, Mapping[str, float]]]
 
 
 class Reward(Protocol):
@@ -20,7 +26,7 @@ class Reward(Protocol):
         ...
 
 
-def scored(groups: Sequence[Group], worth: Callable[[Trajectory], tuple[float, Mapping[str, float]]]) -> list[Group]:
+def scored(groups: Sequence[Group], worth: Worth) -> list[Group]:
     """The groups with each valid play's (reward, reward_parts) from ``worth``."""
 
     def mark(play: Trajectory) -> Trajectory:
@@ -32,3 +38,35 @@ def scored(groups: Sequence[Group], worth: Callable[[Trajectory], tuple[float, M
         replace(group, trajectories=tuple(mark(play) if id(play) in ids else play for play in group.trajectories))
         for group, ids in zip(groups, valid, strict=True)
     ]
+
+
+def scored_by_judge(groups: Sequence[Group], worth: Worth) -> list[Group]:
+    """Like :func:`scored` for a ``worth`` that may wait and may raise JudgeError: plays are judged side by side, and
+    one without a verdict is out of the credit like one that the environment failed.
+
+    Raises JudgeError when not one play got a verdict.
+    """
+    plays = [play for group in groups for play in group.valid]
+
+    def ask(play: Trajectory) -> tuple[float, Mapping[str, float]] | JudgeError:
+        try:
+            return worth(play)
+        except JudgeError as error:
+            return error
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(ask, plays))
+    silent = [answer for answer in answers if isinstance(answer, JudgeError)]
+    if silent and len(silent) == len(plays):
+        raise silent[0]
+    found = {id(play): answer for play, answer in zip(plays, answers, strict=True)}
+
+    def mark(play: Trajectory) -> Trajectory:
+        answer = found.get(id(play))
+        if answer is None:
+            return play
+        if isinstance(answer, JudgeError):
+            return replace(play, stop=Stop.env_error, error=f"{type(answer).__name__}: {answer}")
+        return replace(play, reward=answer[0], reward_parts=dict(answer[1]))
+
+    return [replace(group, trajectories=tuple(map(mark, group.trajectories))) for group in groups]

@@ -38,6 +38,17 @@ class Rollout(Protocol):
     def group_size(self) -> int: ...
 
     @property
+    def most_episodes(self) -> int:
+        """Episodes that one task may take at most: ``group_size``, and what is explored beside it."""
+        ...
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What its groups hold beside plays of the policy: ``steps`` (groups of candidates, ``Group.explored``),
+        ``expert`` (the first member is a demonstration), ``labels`` (what the expert would do instead)."""
+        ...
+
+    @property
     def temperature(self) -> float:
         """Sampling temperature; the learner uses the same."""
         ...
@@ -48,5 +59,6 @@ class Rollout(Protocol):
         ...
 
     def play(self, stage: Stage, tasks: Sequence[Task], *, seed: int, step: int) -> list[Group]:
-        """One group for each task, in order. Unscored: ``reward`` is still 0."""
+        """One group for each task, in order; behind it the explored steps of its task, if any. Unscored: ``reward`` is
+        still 0."""
         ...

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentrl.engine.base import Completion
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.play import Play, refuse_failures, refuse_mute
-from agentrl.seeds import derive
+from agentrl.rollout.play import demonstrate, refuse_failures, refuse_mute
 from agentrl.types import Group, Task
 
 
@@ -33,20 +31,19 @@ class Demonstrations:
     def group_size(self) -> int:
         return 1
 
+    @property
+    def most_episodes(self) -> int:
+        return 1
+
+    @property
+    def gives(self) -> frozenset[str]:
+        return frozenset()
+
     def play(self, stage: Stage, tasks: Sequence[Task], *, seed: int, step: int) -> list[Group]:
         """A group of one demonstration for each task whose demonstration is kept."""
         limits = Limits(self.max_turns, self.action_tokens, self.context_tokens)
-        plays = [self._demonstrate(stage, task, limits, seed) for task in tasks]
+        plays = [demonstrate(stage, task, limits, self.noise, seed)[0] for task in tasks]
         records = [play.record() for play in plays]
         refuse_failures(records, self.max_failed)
         refuse_mute(records, limits)
         return [Group(r.task, (r,)) for r in records if r.success or not self.only_success]
-
-    def _demonstrate(self, stage: Stage, task: Task, limits: Limits, seed: int) -> Play:
-        play = Play(stage, task, 0, limits)
-        expert = stage.env.expert(self.noise, derive(seed, "demonstration", task.id))
-        while (request := play.request(seed, 0)) is not None:
-            action = expert(play.episode)
-            ids = stage.chat.encode_action(action)
-            play.act(action, request.prompt_ids, Completion(ids, (), "stop", stage.engine.version))
-        return play

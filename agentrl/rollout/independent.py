@@ -23,6 +23,14 @@ class Independent:
     max_failed: float
     pool: int
 
+    @property
+    def most_episodes(self) -> int:
+        return self.group_size
+
+    @property
+    def gives(self) -> frozenset[str]:
+        return frozenset()
+
     def play(self, stage: Stage, tasks: Sequence[Task], *, seed: int, step: int) -> list[Group]:
         """One group of ``group_size`` members for each task; a task that comes twice is sampled anew.
 
@@ -33,7 +41,7 @@ class Independent:
         before: Counter[str] = Counter()
         plays = []
         for task in tasks:
-            plays += [Play(stage, task, i, limits, draw=before[task.id] * size + i) for i in range(size)]
+            plays += [Play(stage, task, i, limits, draw=(before[task.id] * size + i,)) for i in range(size)]
             before[task.id] += 1
         advance(stage, plays, self.temperature, seed, step)
         records = [play.record() for play in plays]

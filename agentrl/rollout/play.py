@@ -6,37 +6,46 @@ Every way of exploring is built from this. A failing environment ends the episod
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
+from agentrl.chat import tools_text
 from agentrl.engine.base import Completion, Request, Sampling
-from agentrl.envs.base import Episode
+from agentrl.envs.base import Episode, offered
 from agentrl.errors import ConfigError, EnvError
 from agentrl.rollout.base import Limits, Stage
 from agentrl.seeds import derive
 from agentrl.types import Message, Messages, Stop, Task, Trajectory, Turn
 
+Draw = tuple[int | str, ...]
+
 
 class Play:
     """One play of one task by the stage's engine."""
 
-    def __init__(self, stage: Stage, task: Task, member: int, limits: Limits, draw: int | None = None) -> None:
-        """``draw`` tells the samples of plays apart that share task and member (default: the member)."""
+    def __init__(self, stage: Stage, task: Task, member: int, limits: Limits, draw: Draw | None = None) -> None:
+        """``draw`` tells the samples of plays of one task apart (default: the member)."""
         self.task = task
         self.member = member
-        self._draw = member if draw is None else draw
+        self.draw: Draw = (member,) if draw is None else draw
         self.stop: Stop | None = None
         self._stage = stage
         self._limits = limits
         self._turns: list[Turn] = []
         self._error: str | None = None
+        self._saved: Any = None  # the episode's state, once somebody branched from it
         self._episode: Episode | None = None
         self._goal: Messages = ()
         self._first: Messages = ()
+        self._tools = ""
         try:
             self._episode = stage.env.start(task)
             self._goal = self._episode.goal
             self._first = self._episode.observation
+            self._tools = tools_text(offered(self._episode))
         except Exception as error:  # an environment's failure is data
             self._fail(error)
 
@@ -44,13 +53,13 @@ class Play:
         """What to ask the engine next; None once the episode is over (also when the next prompt does not fit)."""
         if self.stop is not None:
             return None
-        prompt = self._stage.context.prompt(self._stage.chat, self._goal, self._first, self._turns)
+        prompt = self._stage.context.prompt(self._stage.chat, self._goal, self._first, self._turns, self._tools)
         if len(prompt) + self._limits.action_tokens > self._limits.context_tokens:
             if not self._turns:
                 self._error = f"its first prompt has {len(prompt)} tokens"
             self._finish(Stop.max_tokens)
             return None
-        draw = derive(seed, "sample", step, self.task.id, self._draw, len(self._turns))
+        draw = derive(seed, "sample", step, self.task.id, *self.draw, len(self._turns))
         return Request(prompt, draw, self._limits.action_tokens)
 
     def answer(self, request: Request, completion: Completion) -> None:
@@ -61,6 +70,7 @@ class Play:
     def act(self, action: Message, prompt_ids: tuple[int, ...], completion: Completion) -> None:
         """Play one action, record the turn, end the episode when it is over."""
         assert self._episode is not None
+        self._saved = None
         try:
             step = self._episode.step(action)
         except Exception as error:  # an environment's failure is data
@@ -100,6 +110,62 @@ class Play:
             first_observation=self._goal + self._first,
         )
 
+    def fragment(self, value: float) -> Trajectory:
+        """Its last turn alone, as a play worth ``value``; ``Stop.forked`` where the episode is not over."""
+        before = self._turns[-2].observation if len(self._turns) > 1 else self._first
+        over = self.stop is not None
+        return Trajectory(
+            task=self.task,
+            member=self.member,
+            turns=tuple(self._turns[-1:]),
+            stop=self.stop or Stop.forked,
+            env_return=value,
+            success=over and value >= self._stage.env.success_return - 1e-9,
+            error=self._error,
+            first_observation=self._goal + before,
+        )
+
+    def rest(self, turn: int) -> Trajectory:
+        """The finished play from ``turn`` on; its return and success are those of the whole play."""
+        whole = self.record()
+        if not turn:
+            return whole
+        return replace(
+            whole, turns=whole.turns[turn:], first_observation=self._goal + whole.turns[turn - 1].observation
+        )
+
+    def branch(self, draw: Draw) -> Play:
+        """Another play that goes on from this state: equal turns so far, an episode of its own, its own draws.
+
+        ``draw`` names its samples among all of its task. An environment that cannot be copied is a failed play.
+        """
+        twin = copy.copy(self)
+        twin.draw, twin._turns = draw, list(self._turns)
+        twin._saved, twin._episode = None, None
+        if self.stop is None:
+            try:
+                if self._saved is None:
+                    self._saved = self.episode.snapshot()
+                twin._episode = self._stage.env.restore(self._saved)
+            except Exception as error:  # an environment's failure is data
+                twin._fail(error)
+        return twin
+
+    def leave(self) -> None:
+        """Close the episode of a play that nobody goes on with."""
+        if self.stop is None and self._episode is not None:
+            self._episode.close()
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The turns played so far, those before a branch included."""
+        return tuple(self._turns)
+
+    @property
+    def total(self) -> float:
+        """The return so far."""
+        return sum(turn.reward for turn in self._turns)
+
     @property
     def episode(self) -> Episode:
         """The environment's side (for experts, which may look behind the curtain)."""
@@ -133,12 +199,32 @@ def advance(stage: Stage, plays: Sequence[Play], temperature: float, seed: int, 
         alive = [play for play, _ in asked]
 
 
+def demonstrate(
+    stage: Stage, task: Task, limits: Limits, noise: float, seed: int, branches: bool = False
+) -> tuple[Play, list[Play]]:
+    """A whole play by the environment's expert, drawn by ``seed`` and task alone; with ``branches`` also one play for
+    each of its turns that stands before it."""
+    play, before = Play(stage, task, 0, limits), []
+    expert = stage.env.expert(noise, derive(seed, "demonstration", task.id))
+    while (request := play.request(seed, 0)) is not None:
+        if branches:
+            before.append(play.branch(()))
+        action = expert(play.episode)
+        ids = stage.chat.encode_action(action)
+        play.act(action, request.prompt_ids, Completion(ids, (), "stop", stage.engine.version))
+    return play, before
+
+
 def refuse_failures(trajectories: Sequence[Trajectory], max_failed: float) -> None:
     """Stop the run when more than the stated share of episodes failed for reasons of the environment."""
-    failed = [t for t in trajectories if t.stop is Stop.env_error]
-    if len(failed) > max_failed * len(trajectories):
+    refuse_failed([t for t in trajectories if t.stop is Stop.env_error], len(trajectories), max_failed)
+
+
+def refuse_failed(failed: Sequence[Trajectory], episodes: int, max_failed: float) -> None:
+    """The same, where not every one of the ``episodes`` left a record, but those that failed."""
+    if len(failed) > max_failed * episodes:
         raise EnvError(
-            f"environment: {len(failed)} of {len(trajectories)} episodes failed, more than "
+            f"environment: {len(failed)} of {episodes} episodes failed, more than "
             f"rollout.max_failed={max_failed:g} allows; "
             f"the first, task {failed[0].task.id}, said: {failed[0].error}. Mend the environment (`agentrl env "
             "check` helps) "

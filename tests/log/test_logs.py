@@ -111,6 +111,7 @@ def test_small_pieces() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
     assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)  # Wilson score interval, worked by hand
     assert wilson(0, 10)[0] == 0.0
+    assert all(wilson(0, n)[0] == 0.0 and wilson(n, n)[1] == 1.0 for n in range(1, 200))  # whatever rounding does
 
 
 def test_files_hold_the_tokens(tmp_path: Path) -> None:

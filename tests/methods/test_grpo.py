@@ -17,6 +17,8 @@ def batch_of(advantages: list[float], old: list[float], ref: list[float] | None 
         input_ids=torch.zeros_like(row, dtype=torch.int64),
         attention_mask=mask,
         unique=torch.zeros(1, dtype=torch.int64),
+        play=torch.zeros(1, dtype=torch.int64),
+        group=torch.zeros(1, dtype=torch.int64),
         loss_mask=mask,
         advantages=row,
         weights=mask / mask.sum(),

@@ -22,7 +22,6 @@ RULES = (
     " Anything else does nothing. If you think first, end with a line `Action: search[words]` or"
     " `Action: click[label]`."
 )
-_TAGGED = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 _LABELLED = re.compile(r"Action: (.*)")
 
 
@@ -47,7 +46,11 @@ class View(Protocol):
 
 def find_action(reply: str) -> str:
     """The action in a reply: inside the first ``<action>`` tag, else after the first ``Action: ``, else all of it."""
-    match = _TAGGED.search(reply) or _LABELLED.search(reply)
+    begin = reply.find("<action>")
+    end = reply.find("</action>", begin)
+    if 0 <= begin < end:
+        return reply[begin + len("<action>") : end].strip()
+    match = _LABELLED.search(reply)
     return (match[1] if match else reply).strip()
 
 

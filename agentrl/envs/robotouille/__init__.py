@@ -1,0 +1,5 @@
+"""Robotouille: a cooking robot in kitchens of text, with an optimal planner."""
+
+from agentrl.envs.robotouille.env import Robotouille
+
+__all__ = ["Robotouille"]

@@ -1,0 +1,86 @@
+"""Official sets of function calls as tasks: which loader reads a folder, and how its tasks are split.
+
+Single-turn tasks of equal tools are one family; 20 % of the families are test, 10 % val, the rest train, by a hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentrl.errors import ConfigError, DataError
+from agentrl.types import Split, Task
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Record = tuple[str, str, Mapping[str, Any]]  # task id, family, data
+
+
+def stable(text: str) -> int:
+    """A 64-bit hash of a text that is equal on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def load(folder: Path, subset: str, distractors: int) -> list[Record]:
+    """Records of a BFCL or NESTFUL folder. Raises DataError where it is neither, ConfigError for an empty subset."""
+    from agentrl.envs.tool_planning import bfcl, nestful
+
+    if not folder.is_dir():
+        raise DataError(
+            f"env.data={folder}: there is no such folder; give 'bundled' or a folder of BFCL or NESTFUL files"
+        )
+    if any(folder.glob("BFCL_v*_*.json")):
+        records = bfcl.load(folder, subset)
+    elif any(folder.rglob("*-data.json")):
+        records = nestful.load(folder, subset, distractors)
+    else:
+        raise DataError(f"env.data={folder}: no BFCL_v*_*.json (BFCL) and no *-data.json (NESTFUL) found there")
+    if not records:
+        raise ConfigError(
+            f"env.subset={subset!r}: no file of {folder} has this in its name; use 'all', or a part of one"
+        )
+    return records
+
+
+def official_panels(records: Sequence[Record], sizes: Mapping[str, int]) -> dict[Split, list[Task]]:
+    """Train, val and test, in an order fixed by hashes."""
+    panels: dict[Split, list[Task]] = {split: [] for split in SPLITS}
+    for name, family, data in sorted(records, key=lambda record: stable(record[0])):
+        tenth = stable(family) % 10
+        split: Split = "test" if tenth < 2 else "val" if tenth == 2 else "train"
+        panels[split].append(Task(name, split, family, data))
+    return {split: tasks[: sizes.get(split)] for split, tasks in panels.items()}
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects of a file with one a line. Raises DataError naming the line that is none."""
+    found = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if line.strip():
+            found.append(_object(line, f"{path}, line {number}", dict))
+    return found
+
+
+def json_list(path: Path) -> list[dict[str, Any]]:
+    """A file that is one list of objects. Raises DataError."""
+    listed: list[dict[str, Any]] = _object(_text(path), str(path), list)
+    return listed
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); give the original file") from error
+
+
+def _object(text: str, where: str, kind: type) -> Any:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: no JSON ({error}); give the original file") from error
+    if not isinstance(value, kind):
+        raise DataError(f"{where}: holds a {type(value).__name__}, expected a {kind.__name__}; give the original file")
+    return value

@@ -1,0 +1,92 @@
+"""Plays of a planner that stops where its answer would begin: how RLTR separates planning from summing up.
+
+Like :mod:`agentrl.rollout.independent`, but a reply ends with the first token that completes ``stop_text`` (outside a
+``<think>`` block), as if the engine had stopped there: what was sampled behind it is dropped before environment and
+learner see it. The tokens that stay, and their logprobs, are those of an engine with that stop text, so nothing behind
+the tag is in the loss, and the record is still exactly what was sampled. A token that holds more than the end of the
+tag stays whole. arXiv:2508.19598: the planner stops at ``<answer>``, a summarizer writes the answer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agentrl.chat import Chat
+from agentrl.engine.base import Completion, Engine, Request, Sampling
+from agentrl.errors import ConfigError
+from agentrl.rollout.base import Stage
+from agentrl.rollout.independent import Independent
+from agentrl.types import Group, Task
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Planner(Independent):
+    """G independent plays of every task, each reply cut behind ``stop_text``."""
+
+    stop_text: str
+
+    def __post_init__(self) -> None:
+        if not self.stop_text:
+            raise ConfigError("rollout.stop_text: got an empty text, expected the tag that begins an answer")
+
+    def play(self, stage: Stage, tasks: Sequence[Task], *, seed: int, step: int) -> list[Group]:
+        """One group of ``group_size`` members for each task, in order."""
+        cutting = replace(stage, engine=Cutting(stage.engine, stage.chat, self.stop_text))
+        return super().play(cutting, tasks, seed=seed, step=step)
+
+
+class Cutting:
+    """An :class:`agentrl.engine.base.Engine` whose completions end with the token that completes a text."""
+
+    def __init__(self, engine: Engine, chat: Chat, text: str) -> None:
+        self._engine = engine
+        self._chat = chat
+        self._text = text
+
+    @property
+    def version(self) -> int:
+        return self._engine.version
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._engine.dtype
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """The engine's completions, cut."""
+        return [self._cut(completion) for completion in self._engine.generate(requests, sampling)]
+
+    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        self._engine.load(weights, version)
+
+    def checksum(self) -> str | None:
+        return self._engine.checksum()
+
+    def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        return self._engine.logprobs(sequences)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _cut(self, completion: Completion) -> Completion:
+        whole = len(completion.ids)
+        if not self._said(completion.ids):
+            return completion
+        length = bisect_left(range(1, whole + 1), True, key=lambda n: self._said(completion.ids[:n])) + 1
+        if length == whole:
+            return completion
+        return replace(completion, ids=completion.ids[:length], logprobs=completion.logprobs[:length], finish="stop")
+
+    def _said(self, ids: Sequence[int]) -> bool:
+        """Do these tokens say the text, outside their thoughts?"""
+        text: str = self._chat.tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        if text.lstrip().startswith("<think>"):
+            text = text.partition("</think>")[2]
+        return self._text in text
