@@ -123,14 +123,14 @@ def by_group(loss_mask: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor, eps: float) -> torch.Tensor:
-    """``(x - mean) / (std + eps)`` over ``mask``, population std, zero elsewhere; all zero where std is not above eps.
+    """``(x - mean) / std`` over ``mask``, population std, zero elsewhere; all zero where std is not above ``eps``.
 
-    The floor keeps a batch in which all is equal from learning the rounding errors of its equality.
+    The floor keeps a batch in which all is equal but for rounding or a trace of KL from learning that at full strength.
     """
     inside = values[mask].double()
     if not len(inside) or (spread := inside.std(correction=0)) <= eps:
         return torch.zeros_like(values)
-    white = (values.double() - inside.mean()) / (spread + eps)
+    white = (values.double() - inside.mean()) / spread
     return torch.where(mask, white, 0.0).to(values.dtype)
 
 

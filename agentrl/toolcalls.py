@@ -26,9 +26,11 @@ from agentrl.types import ToolCall
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 FENCE = re.compile(r"```(tool_code|tool_call|json)[^\S\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 BARE = re.compile(r"^[^\S\n]*(?:<\|python_tag\|>\s*)?(?=(?:\[\s*)?\{\s*\"(?:name|type|parameters|arguments)\")", re.M)
+CLOSING = re.compile(r"\s*" + CLOSE)
 BETWEEN = re.compile(r"[\s;,]*(?:<\|python_tag\|>\s*)?")
 PRINT, API = "print", "default_api."  # what Gemma's examples put around a call
 LONGEST = 20_000  # characters of Python that are parsed
+MOST = 256  # calls of one text that are read; what follows them is one malformed call
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,14 @@ def _collect(found: Iterable[ToolCall | None]) -> Reading:
 def _tagged(text: str) -> Iterator[ToolCall | None]:
     """One for each opening tag; None where no object and closing tag follow."""
     place = text.find(OPEN)
-    while place >= 0:
+    for _ in range(MOST):
+        if place < 0:
+            return
         value, end = _decode(text, place + len(OPEN))
-        closed = end is not None and text[end:].lstrip().startswith(CLOSE)
-        yield _call(value) if closed else None
+        yield _call(value) if end is not None and CLOSING.match(text, end) else None
         place = text.find(OPEN, place + len(OPEN) if end is None else end)
+    if place >= 0:
+        yield None
 
 
 def _fenced(kind: str, body: str) -> Iterator[ToolCall | None]:
@@ -85,18 +90,18 @@ def _fenced(kind: str, body: str) -> Iterator[ToolCall | None]:
 
 def _objects(text: str, place: int) -> Iterator[ToolCall | None]:
     """JSON objects one after the other, or a list of them; what follows the last of them is plain text."""
-    first = True
-    while True:
+    for number in range(MOST):
         between = BETWEEN.match(text, place)
         place = between.end() if between else place
-        if place >= len(text) or (not first and text[place] not in "[{"):
+        if place >= len(text) or (number and text[place] not in "[{"):
             return
         value, end = _decode(text, place)
         if end is None:
             yield None
             return
         yield from (_call(item) for item in value) if isinstance(value, list) else (_call(value),)
-        place, first = end, False
+        place = end
+    yield None
 
 
 def _decode(text: str, place: int) -> tuple[Any, int | None]:

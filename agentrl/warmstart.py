@@ -143,6 +143,8 @@ class WarmStart:
                 "learner.old_logprobs": "rollout",
                 "learner.tis_cap": 0.0,
                 "learner.mismatch_limit": 0.0,
+                "learner.critic_lr": 1.0,
+                "learner.critic_gradient": False,
                 "warmstart": {"_target_": "agentrl.warmstart.NoWarmStart"},
                 "checkpoint.every": 0,
                 "eval.every": 0,

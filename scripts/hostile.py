@@ -51,6 +51,12 @@ SQL = (
     "SELECT CONCAT('a', CHAR(0), CHAR(1114112))",
     "SELECT \ud800",
     "EXPLAIN EXPLAIN SELECT 1",
+    "SELECT * FROM pragma_database_list",
+    "SELECT fts3_tokenizer('simple', X'00')",
+    "CREATE VIRTUAL TABLE x USING fts5(y)",
+    "CREATE VIRTUAL TABLE x USING csv(filename='{secret}')",
+    "SELECT edit('x', '{canary}')",
+    "PRAGMA database_list; PRAGMA journal_mode=WAL; PRAGMA data_store_directory='{canary}'",
 )
 SLOW_SQL = (
     "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT COUNT(*) FROM r",
@@ -79,6 +85,17 @@ CODE = (
     "import shutil; shutil.rmtree('.')",
     "__import__('os').kill(__import__('os').getppid(), 9)",
     "().__class__.__base__.__subclasses__()",
+    "print([c for c in ().__class__.__base__.__subclasses__() if c.__name__ == 'FileIO'][0]('{secret}').read())",
+    "print(print.__self__.open('{secret}').read())",
+    "g = (x for x in [1])\nprint(g.gi_frame.f_builtins['open']('{secret}').read())",
+    "try:\n 1/0\nexcept Exception as e:\n print(e.__traceback__.tb_frame.f_builtins['open']('{secret}').read())",
+    "print('{0.__class__.__mro__}'.format(1), (lambda: 0).__globals__)",
+    "getattr(print, '__se' + 'lf__').open('{canary}', 'w')",
+    "class A:\n __init_subclass__ = print\nclass B(A): pass\nprint(type('C', (), {}))",
+    "import builtins; builtins.print = None",
+    "from math import *; import json, re, datetime; print(json.codecs.open('{secret}').read())",
+    "breakpoint()",
+    "help('modules')",
     "eval(compile('1+1', 'x', 'eval'))",
     "exec('import os')",
     "raise SystemExit(7)",
@@ -191,6 +208,7 @@ FRAMES = (
     "call code {}",
     "query {}",
 )
+RUNNING = ("code", "python", "execute", "sql", "query")  # tools that run what they are given
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789 []<>(){}|/\\'\"`;:,.*%_-=+\n\t\x00\u00e9\u4e2d\U0001f600"
 
 Tools = Sequence[Mapping[str, Any]]
@@ -240,10 +258,15 @@ class Hostile:
 
     def _call(self, text: str, tools: Tools) -> str:
         """A call of an offered tool with the text, or some other value, as its arguments."""
-        about = self.rng.choice(list(tools)).get("function", {})
-        names = [*about.get("parameters", {}).get("properties", {}), "extra"]
-        chosen = self.rng.sample(names, self.rng.randint(0, len(names)))
-        arguments = {name: self.rng.choice((text, text, *VALUES)) for name in chosen}
+        offered = [tool.get("function", {}) for tool in tools]
+        running = [about for about in offered if about.get("name") in RUNNING]
+        about = self.rng.choice(running if running and self.rng.random() < 0.5 else offered)
+        names = list(about.get("parameters", {}).get("properties", {}))
+        if self.rng.random() < 0.5:
+            arguments = dict.fromkeys(names, text)
+        else:
+            chosen = self.rng.sample([*names, "extra"], self.rng.randint(0, len(names) + 1))
+            arguments = {name: self.rng.choice((text, text, *VALUES)) for name in chosen}
         body = json.dumps({"name": about.get("name"), "arguments": arguments})
         return f"<tool_call>\n{body}\n</tool_call>"
 

@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--layers", type=int, default=4, help="at least 4: the probes read layers 2 and 3")
     parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--head-dim", type=int, default=32, help="vLLM on a CPU serves no smaller heads")
     parser.add_argument("--steps", type=int, nargs=2, default=[1800, 700], help="of the careful and the hasty stage")
     parser.add_argument("--lr", type=float, default=2e-3, help="of the careful stage; the hasty one takes 0.4 of it")
     parser.add_argument("--tokens", type=int, default=6144, help="tokens of a batch, at most")
@@ -51,7 +52,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     tokenizer = build()
-    model = model_of(len(tokenizer), args.width, args.layers, args.heads)
+    model = model_of(len(tokenizer), args.width, args.layers, args.heads, args.head_dim)
     probes = Probes(args.width, tokenizer)
     print(sum(p.numel() for p in model.parameters()), "parameters", flush=True)
     careful = Mix(SHOP_SHARE, PAGE_ROWS, (0.0,))
@@ -61,7 +62,7 @@ def main() -> None:
     save(model, args.out)
 
 
-def model_of(vocabulary: int, width: int, layers: int, heads: int) -> Qwen2ForCausalLM:
+def model_of(vocabulary: int, width: int, layers: int, heads: int, head_dim: int) -> Qwen2ForCausalLM:
     """A small decoder, tied embeddings, mimetic initialisation: half of the heads start as same-token matchers."""
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -71,6 +72,7 @@ def model_of(vocabulary: int, width: int, layers: int, heads: int) -> Qwen2ForCa
             num_hidden_layers=layers,
             num_attention_heads=heads,
             num_key_value_heads=heads,
+            head_dim=head_dim,
             max_position_embeddings=16384,  # rotary positions: room for the faithful pages
             tie_word_embeddings=True,
             initializer_range=width**-0.5,
@@ -82,7 +84,7 @@ def model_of(vocabulary: int, width: int, layers: int, heads: int) -> Qwen2ForCa
     with torch.no_grad():
         for layer in model.model.layers:
             attention = layer.self_attn
-            half = width // 2
+            half = heads // 2 * head_dim
             attention.k_proj.weight[:half] = 0.7 * attention.q_proj.weight[:half]
             torch.nn.init.orthogonal_(attention.v_proj.weight)
             attention.o_proj.weight.copy_(0.3 * attention.v_proj.weight.T)
@@ -210,6 +212,7 @@ def save(model: Qwen2ForCausalLM, folder: Path) -> None:
             num_hidden_layers=have.num_hidden_layers,
             num_attention_heads=have.num_attention_heads,
             num_key_value_heads=have.num_key_value_heads,
+            head_dim=have.head_dim,
             max_position_embeddings=have.max_position_embeddings,
             tie_word_embeddings=True,
             attention_bias=True,

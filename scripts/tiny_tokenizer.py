@@ -51,6 +51,10 @@ TOOLS = _list(
     "run file user send message ticket book hotel restaurant who what where why how many much name from to "
     "between the a an it if then true false left right up down go take put use look turn"
 )
+LATER = _list(  # words that views of worlds came to need once the base was trained: they took the first spare tokens
+    "capital population founded leader mayor birthplace born profession spouse published genre form venue winner "
+    "table1 table2 table3 table4 table5 board1 stove1 fryer1 sink1 board2 item5 item6 item7 photo"
+)
 PUNCTUATION = _list("| , . : ; = + - * / < > ( ) [ ] { } ? ! ' \" _ # % & @")
 
 TEMPLATE = (
@@ -84,7 +88,8 @@ def build() -> PreTrainedTokenizerFast:
     for word in words():
         vocabulary.setdefault(word.replace(" ", "Ġ"), len(vocabulary))
     for spare in range(SPARE):
-        vocabulary[f"<spare{spare}>"] = len(vocabulary)
+        word = f"Ġ{LATER[spare]}" if spare < len(LATER) else f"<spare{spare}>"
+        vocabulary[word] = len(vocabulary)
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -143,6 +143,13 @@ def test_equal_advantages_teach_the_critic_alone() -> None:
     assert one._critic.head[-1].bias.item() > 0.0  # type: ignore[operator, union-attr]
 
 
+def test_no_plays_are_steps_without_gradient() -> None:
+    for changes in ({}, {"whiten_rewards": True}):
+        metrics = learner(minibatches=2).learn([], method("ppo", **changes))
+        assert metrics["learner/skipped_steps"] == 2.0
+        assert metrics["learner/critic_grad_norm"] == 0.0
+
+
 def test_it_is_resumed_exactly() -> None:
     policy = TinyPolicy()
     given = method("ppo")

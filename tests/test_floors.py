@@ -27,6 +27,7 @@ FLOORS: list[set[str]] = [
         "toolcalls",
         "completeness",
     },
+    {"summarizer"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
     {"model", "critic", "panel", "rollout"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check"},
@@ -56,9 +57,12 @@ DOORS = {
     "httpx": {"judges"},
     "Stemmer": {"retrieval"},
     "rapidfuzz": {"envs"},
+    "sqlglot": {"envs"},
+    "pymysql": {"envs"},
+    "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain",
+        "checkpoint", "explain", "critic",
     },
 }  # fmt: skip
 

@@ -30,6 +30,15 @@ def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: P
     assert (tmp_path / "curve.png").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("words", ["ppo", "reinforce_pp", "cispo", "dpo", "dpo method.reference=round"])
+def test_other_seeds_solve_it_too(words: str, seed: int, model: Path, tmp_path: Path) -> None:
+    result = toy_train(model, tmp_path, *f"method={words} seed={seed} steps=60".split())
+    assert result["eval"]["before"]["sampled"]["success"] < 0.3
+    assert result["eval"]["after"]["sampled"]["success"] > 0.8
+
+
 @pytest.mark.parametrize("method", ["sft", "grpo", "vspo", "ppo", "reinforce_pp", "cispo", "dpo"])
 def test_equal_seeds_give_equal_runs(method: str, model: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):

@@ -180,9 +180,22 @@ def test_corpus_forms(tmp_path: Path, name: str) -> None:
     ]
 
 
+def test_a_json_list_is_read_too(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps([{"title": "U", "text": "y"}, {"contents": "z"}], indent=1))
+    assert [document.contents for document in read_corpus(tmp_path / "c.json")] == ['"U"\ny', "z"]
+
+
+def test_a_corpus_of_stop_words_finds_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", {"id": "1", "contents": "the\nof a"})
+    assert Store.of_file(path, tmp_path / "index").search(["the moon"], 3) == [()]
+
+
 def test_bad_corpora_name_the_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 2: a record with the keys name is no passage"):
         list(read_corpus(write(tmp_path / "a.jsonl", {"title": "t", "text": "x"}, {"name": "n"})))
+    for odd in ({"context": ["x"]}, {"context": [["t", 5]]}, {"wikipedia_title": "w", "text": ["w", 5]}):
+        with pytest.raises(DataError, match="line 1: a record with the keys"):
+            list(read_corpus(write(tmp_path / "a.jsonl", odd)))
     (tmp_path / "b.jsonl").write_text('{"title": "t", "text": "x"}\n{"title": ')
     with pytest.raises(DataError, match="line 2: not a JSON object"):
         list(read_corpus(tmp_path / "b.jsonl"))
@@ -190,6 +203,13 @@ def test_bad_corpora_name_the_line(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl.gz").write_bytes(whole[:-20])
     with pytest.raises(DataError, match="cannot be read"):
         list(read_corpus(tmp_path / "c.jsonl.gz"))
+    (tmp_path / "c.jsonl.gz").write_bytes(whole[:40] + b"??" + whole[42:])
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_corpus(tmp_path / "c.jsonl.gz"))
+    for text, sentence in (('[{"title": "t"', "is it whole"), ("[5]", "record 1: not a JSON object")):
+        (tmp_path / "e.json").write_text(text)
+        with pytest.raises(DataError, match=sentence):
+            list(read_corpus(tmp_path / "e.json"))
     for path in (tmp_path / "none.jsonl", tmp_path):
         with pytest.raises(DataError):
             Store.of_file(path, tmp_path / "index")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentrl.toolcalls import Reading, python_call, read, write
+from agentrl.toolcalls import MOST, Reading, python_call, read, write
 from agentrl.types import ToolCall
 
 OSLO = ToolCall("weather", {"city": "Oslo"})
@@ -110,6 +110,13 @@ def test_nothing_is_raised(text: str) -> None:
     found = read(text)
     assert found.malformed >= 0
     json.dumps([dict(call.arguments) for call in found.calls], allow_nan=False).encode()
+
+
+def test_a_flood_of_calls_is_cut() -> None:
+    for text in (f"<tool_call>{BODY}</tool_call>" * 1000, f"{LLAMA}\n" * 1000):
+        found = read(text)
+        assert (len(found.calls), found.malformed) == (MOST, 1)
+    assert read("<tool_call>" * 1000).malformed == MOST + 1
 
 
 def test_deep_python_is_no_call() -> None:

@@ -71,6 +71,7 @@ def test_what_changes_the_weights_changes_the_hash(model: Path, tmp_path: Path) 
     hashes = [hash_of(text) for text in (*others, *(f"warmstart.{text}" for text in own))]
     assert len({known, *hashes}) == 1 + len(hashes)
     same = ["method=dapo", "steps=30", "tasks_per_step=2", "log=console", "learner.old_logprobs=recompute"]
+    same += ["learner.critic_lr=0.5", "learner.critic_gradient=true"]
     assert {hash_of(text) for text in (*same, f"warmstart.folder={tmp_path}")} == {known}
     shutil.copytree(model, tmp_path / "moved")
     assert hash_of(of=tmp_path / "moved") == known

@@ -59,12 +59,11 @@ class VLLM:
     gpu_memory: float
     eager: bool
     prefix_cache: bool
-    threads: int
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", *DTYPES):
             raise ValueError(f"engine.dtype: got '{self.dtype}', expected auto, {' or '.join(DTYPES)}")
-        for name, least in (("max_batch", 1), ("kv_cache_mib", 0), ("block_size", 1), ("threads", 0)):
+        for name, least in (("max_batch", 1), ("kv_cache_mib", 0), ("block_size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"engine.{name}: got {getattr(self, name)}, expected at least {least}")
         if not 0.0 < self.gpu_memory <= 1.0:

@@ -105,7 +105,12 @@ class ChatClient:
         }
         reply = self._persist(body, accept)
         if place is not None:
-            _remember(place, key, reply)
+            try:
+                _remember(place, key, reply)
+            except OSError as error:
+                raise self._error(
+                    f"judge.cache={self.cache}: {error.strerror}; mend that, or give another folder"
+                ) from None
         return reply
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 Words = tuple[str, ...]
 
@@ -71,6 +72,7 @@ def sentences(text: str) -> list[list[Word]]:
     return found
 
 
+@lru_cache(16_384)  # questions, references and the values of facts come again and again
 def words_of(text: str) -> Words:
     """All normalised words of a text in one row."""
     return tuple(word.text for sentence in sentences(text) for word in sentence)

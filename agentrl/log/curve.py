@@ -61,7 +61,7 @@ def _draw_panels(axes: Any, lines: Sequence[Line], decoding: str, color: str, ma
         if f"{panel}/{decoding}_success" in line
     ]
     if points:
-        bars = [(share - low, high - share) for _, share, n in points for low, high in [_interval(share, n)]]
+        bars = [_bars(share, *_interval(share, n)) for _, share, n in points]
         axes.errorbar(
             [step for step, _, _ in points],
             [share for _, share, _ in points],
@@ -75,3 +75,8 @@ def _draw_panels(axes: Any, lines: Sequence[Line], decoding: str, color: str, ma
 
 def _interval(share: float, count: float) -> tuple[float, float]:
     return wilson(round(share * count), round(count))
+
+
+def _bars(share: float, low: float, high: float) -> tuple[float, float]:
+    """Lengths of the two halves of an error bar; rounding may leave the share just outside of its interval."""
+    return max(share - low, 0.0), max(high - share, 0.0)

@@ -16,7 +16,8 @@ another turn. With all four at 1, A_t = (sum of the rewards from t on) - V_t.
 Differs from the paper:
 - environment tokens are no actions: they are left out, and the token after them follows the one before them;
 - a play cut by a limit of turns or tokens ends there like any other: nothing is bootstrapped;
-- ``whiten``: advantages are whitened over the sampled tokens of the whole batch of groups, as is usual;
+- ``whiten``: advantages are whitened over the sampled tokens of the whole batch of groups, as is usual; where they
+  spread by no more than ``std_eps`` they count as equal, and are 0;
 - ``whiten_rewards`` (off) divides the rewards, and so what the critic learns, by their deviation over the batch;
 - the KL in the reward (estimator k1) and the clipped value loss are common practice; ``value_clip`` 0 is the paper's;
 - the critic is a head on the policy's hidden states (:mod:`agentrl.critic`).
@@ -37,8 +38,6 @@ from agentrl.methods.base import Supply
 from agentrl.ops import AGGREGATIONS, Aggregation, at_end, k1, ratio, whiten
 from agentrl.types import Group
 
-SAME = 1e-6  # in units of reward; advantages or rewards that spread less count as equal
-
 
 @dataclass(frozen=True)
 class PPO:
@@ -56,6 +55,7 @@ class PPO:
     entropy_coef: float
     whiten: bool
     whiten_rewards: bool
+    std_eps: float
 
     def __post_init__(self) -> None:
         for name in ("gamma", "lam", "turn_gamma", "turn_lam"):
@@ -94,13 +94,14 @@ class PPO:
         if self.kl_coef:
             assert batch.ref_logprobs is not None, "the learner owes ref_logprobs to a method that needs them"
             rewards = rewards - self.kl_coef * k1(batch.old_logprobs, batch.ref_logprobs)
-        if self.whiten_rewards:
+        if self.whiten_rewards and batch.tokens:
             spread = rewards[batch.loss_mask].std(correction=0)
-            rewards = rewards / spread if spread > SAME else rewards
-        advantages = batch.to_rows(self.gae(*map(batch.to_plays, (rewards, batch.values, batch.turn_starts))))
+            rewards = rewards / spread if spread > self.std_eps else rewards
+        lines = map(batch.to_plays, (rewards.double(), batch.values.double(), batch.turn_starts))
+        advantages = batch.to_rows(self.gae(*lines)).float()
         returns = advantages + batch.values
         if self.whiten:
-            advantages = whiten(advantages, batch.loss_mask, SAME)
+            advantages = whiten(advantages, batch.loss_mask, self.std_eps)
         return replace(batch, advantages=advantages, returns=returns)
 
     def gae(self, rewards: torch.Tensor, values: torch.Tensor, turn_starts: torch.Tensor) -> torch.Tensor:

@@ -4,12 +4,12 @@ The sampled tokens of a play are its actions, over all turns; for token t of a p
 
     r_t  = (reward of the play, if t = T) - kl_coef * (log pi_old - log pi_ref)      advantages, credit
     A'_t = sum_{s >= t} gamma^(s-t) r_s                                              return to go
-    A_t  = (A'_t - mean(A')) / (std(A') + eps)                                       over all tokens of the whole batch
+    A_t  = (A'_t - mean(A')) / std(A')                                               over all tokens of the whole batch
     J_t  = min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A)                      objective
 
 Differs from the paper: the standard form of the algorithm is meant, without its variants; the batch of the whitening is
 the batch of groups, with all its minibatches; environment tokens are left out, also of the KL and of the discount;
-advantages that spread by no more than eps count as equal, and are 0.
+returns that spread by no more than ``std_eps`` count as equal, and their advantages are 0.
 """
 
 from __future__ import annotations

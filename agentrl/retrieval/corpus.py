@@ -1,4 +1,4 @@
-"""Corpora as files: JSON lines, plain or gzipped, in the forms that are found in the field.
+"""Corpora as files: JSON lines or one JSON list, plain or gzipped, in the forms that are found in the field.
 
 =====================================================  =======================================================
 one record                                             documents
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ def read_corpus(path: Path) -> Iterator[Document]:
     """The documents of a file, in order. Raises DataError naming the first line that is of no known form."""
     seen: set[str] = set()
     for number, record in read_lines(path):
-        documents = list(documents_of(record, number))
+        try:
+            documents = list(documents_of(record, number))
+        except (TypeError, ValueError, AttributeError):  # paragraphs of another shape
+            documents, record = [], dict.fromkeys(record)
         if not documents and not _known(record):
             raise DataError(
                 f"{path}, line {number}: a record with the keys {', '.join(sorted(record)) or '(none)'} is no passage; "
@@ -43,14 +47,19 @@ def read_corpus(path: Path) -> Iterator[Document]:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(line number, JSON object) of every line that is not blank. Raises DataError on a damaged file."""
+    """(line number, JSON object) of every line that is not blank; of a JSON list (number in the list, object).
+
+    Raises DataError on a damaged file.
+    """
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
+                if number == 1 and line.lstrip().startswith("["):
+                    yield from _listed(path, line + file.read())
+                elif line.strip():
                     yield number, _object(path, number, line)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         where = f"{path}, after line {number}" if number else str(path)
         raise DataError(f"{where}: cannot be read ({error}); expected JSON lines in UTF-8, plain or .gz") from None
 
@@ -80,6 +89,17 @@ def _grouped(record: Mapping[str, Any]) -> bool:
 def _known(record: Mapping[str, Any]) -> bool:
     """A record of a known form may still hold no paragraph."""
     return isinstance(record.get("context", record.get("text")), list)
+
+
+def _listed(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        records = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: begins like a JSON list but is none ({error}); is it whole?") from None
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, record {number}: not a JSON object; the file is of another format")
+        yield number, record
 
 
 def _object(path: Path, number: int, line: str) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from tests.families import tokenizer
 from tests.test_model import nudge, pretrained
 
 STOPS = (3, 9)
-SETTINGS = VLLM("float32", 64, 64, 32, 0.5, False, True, 0)
+SETTINGS = VLLM("float32", 64, 64, 32, 0.5, False, True)
 VOCABULARY = 400
 
 

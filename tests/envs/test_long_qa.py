@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentrl.config import build, compose
+from agentrl.config import build, check, compose
 from agentrl.encyclopedia import RELATIONS
 from agentrl.envs.base import Step
 from agentrl.envs.long_qa import LongQA
@@ -392,6 +392,20 @@ def test_the_default_judge_is_built_from_the_config() -> None:
     env = build(compose("env_tool", ["env=long_qa", "judge.invention=0.5"]).env)
     assert env.judge == Rules(invention=0.5)
     assert env.fingerprint["judge"] == {"judge": "rules-1", "contradiction": 0.5, "invention": 0.5, "overlap": 0.6}
+
+
+def test_a_wrong_judge_is_told_once() -> None:
+    cfg = compose("env_tool", ["env=long_qa", "judge.invention=2", "env.top_k=0"])
+    with pytest.raises(ConfigError, match=r"^config: 1 problem:\n  env\.judge: judge\.invention is 2\.0; expected"):
+        build(cfg.env)
+    cfg.env.judge = "${judge}"
+    with pytest.raises(
+        ConfigError, match=r"^config: 1 problem:\n  judge\.invention is 2\.0; expected a number from 0 to 1$"
+    ):
+        check(cfg)
+    cfg.env.judge = "rules"
+    with pytest.raises(ConfigError, match=r"env\.judge is 'rules'; choose one with judge=rules or judge=openai"):
+        build(cfg.env)
 
 
 def test_a_record_survives_the_round_trip(text: LongQA) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ def test_a_soup_from_tap_to_bowl():
     assert true(kitchen, state, "container_empty", "pot1")
 
 
+@cache
 def kitchens() -> list[Kitchen]:
     """Kitchens with everything: stacks, all stations, containers, two players."""
     two = raw("table stove board table", "bread@0 lettuce@0+iscuttable patty@1+iscookable", players=2)
@@ -208,7 +210,10 @@ def test_goal_sets_by_hand():
     sets = [facts[0][1] for facts in Goal(problem).sets()]
     assert sorted(sets) == [(bun, table) for bun in ("bottombun1", "topbun1") for table in ("table1", "table2")]
     assert Goal(problem).count == 4
-    assert list(Goal(problem, substring=False).sets()) == [(("item_on", ("bun1", "table1")),), (("item_on", ("bun1", "table2")),)]
+    assert list(Goal(problem, substring=False).sets()) == [
+        (("item_on", ("bun1", "table1")),),
+        (("item_on", ("bun1", "table2")),),
+    ]
     assert not Kitchen(problem, substring=False).done(Kitchen(problem).start.bits)
     assert Kitchen(problem).done(Kitchen(problem).start.bits)
 
@@ -275,7 +280,9 @@ def test_bad_problems_are_told_in_a_sentence(change: dict[str, Any], told: str):
 
 def test_an_id_that_nobody_has_and_full_hands():
     with pytest.raises(DataError, match="no entity has the id 'q'"):
-        list(Goal(to_problem(raw("table", "bread@0", [{"predicate": "clear", "args": ["bread"], "ids": ["q"]}]))).sets())
+        list(
+            Goal(to_problem(raw("table", "bread@0", [{"predicate": "clear", "args": ["bread"], "ids": ["q"]}]))).sets()
+        )
     held = [{"name": "bread", "x": 0, "y": 0}, {"name": "cheese", "x": 0, "y": 0}]
     with pytest.raises(DataError, match="would hold 2 things"):
         Kitchen(to_problem({**PATTY, "items": held}))

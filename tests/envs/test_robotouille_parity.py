@@ -67,7 +67,8 @@ def test_a_planted_difference_is_found(data: Path, tmp_path: Path, change: str):
     elif change == "done":
         record["steps"][3][change] = not record["steps"][3][change]
     else:
-        record["steps"][3][change] = record["steps"][3]["valid_sorted"][1]
+        step = record["steps"][3]
+        step[change] = next(action for action in step["valid_sorted"] if action not in (step[change], "Do nothing"))
     golden = tmp_path / "golden.jsonl"
     golden.write_text("\n".join(json.dumps(each) for each in records))
     result = Robotouille(data=str(data / "examples")).replay(golden)
@@ -78,12 +79,9 @@ def test_a_planted_difference_is_found(data: Path, tmp_path: Path, change: str):
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "not json"])
 def test_damaged_recordings_are_named(tmp_path: Path, text: str):
     golden = tmp_path / "golden.jsonl"
-    golden.write_text(text or "\n")
-    if text:
-        with pytest.raises(DataError, match="line 1"):
-            Robotouille().replay(golden)
-    else:
-        assert Robotouille().replay(golden)["cases"] == 0
+    golden.write_text(text)
+    with pytest.raises(DataError, match="line 1" if text else "holds no record"):
+        Robotouille().replay(golden)
 
 
 def test_a_recording_cut_short_is_named(data: Path, tmp_path: Path):
@@ -101,7 +99,7 @@ def test_our_kitchens_of_the_papers_tasks_are_the_originals(data: Path, number: 
     for seed in (0, *range(42, 421, 42)):
         one, two = (Kitchen(to_problem(generate(raw, seed) if seed else raw)) for raw in (theirs, ours))
         assert Describer(one).objects(one.start.bits) == Describer(two).objects(two.start.bits)
-        assert list(one.goal.sets()) == list(two.goal.sets())
+        assert {frozenset(facts) for facts in one.goal.sets()} == {frozenset(facts) for facts in two.goal.sets()}
 
 
 def test_the_benchmark_plays_from_the_original_files(data: Path):

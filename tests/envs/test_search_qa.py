@@ -148,7 +148,8 @@ def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("Q {question} {other}", encoding="utf-8")
     env, _ = shelf_env(prompt=str(tmp_path / "p.txt"))
     assert env.start(TASK).goal[0].content == "Q who is Ada? {other}"
-    assert SearchQA(prompt=str(tmp_path / "p.txt")).fingerprint["prompt"] != SearchQA().fingerprint["prompt"]
+    own, ours = (SearchQA(prompt=prompt, entities=200) for prompt in (str(tmp_path / "p.txt"), "bundled"))
+    assert own.fingerprint["prompt"] != ours.fingerprint["prompt"]
     (tmp_path / "p.txt").write_text("no place", encoding="utf-8")
     for path in (tmp_path / "p.txt", tmp_path / "none.txt"):
         with pytest.raises(DataError, match=r"env\.prompt="):
@@ -498,6 +499,15 @@ def test_files_are_split_by_their_questions(tmp_path: Path) -> None:
     assert require_disjoint(both)["train"]["tasks"] > 200
 
 
+def test_supporting_facts_of_another_shape_are_left_out(tmp_path: Path) -> None:
+    record = {"question": "q", "answer": ["a", "b"], "answer_aliases": ["c"], "supporting_facts": {"title": ["t"]}}
+    path = Path(write(tmp_path / "q.jsonl", record, {**record, "supporting_facts": [["t", 0], ["t", 1], ["u", 0], 5]}))
+    assert [(each["answers"], each["support"]) for each in read_questions(path)] == [
+        (["a", "b", "c"], []),
+        (["a", "b", "c"], ["t", "u"]),
+    ]
+
+
 def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
     folder = tmp_path / "sets"
     folder.mkdir()
@@ -512,12 +522,12 @@ def test_bad_files_are_one_sentence(tmp_path: Path) -> None:
     def tasks(path: str) -> Any:
         return SearchQA(data=path, retriever="http://127.0.0.1:1").tasks("train")
 
-    with pytest.raises(DataError, match="record 1: expected question"):
+    with pytest.raises(DataError, match="line 1: expected question"):
         tasks(write(tmp_path / "a.jsonl", {"query": "x"}))
-    with pytest.raises(DataError, match="record 1: not a JSON object"):
+    with pytest.raises(DataError, match="line 1: not a JSON object"):
         tasks(write(tmp_path / "b.jsonl", 5))
     (tmp_path / "c.jsonl").write_text('{"question": ')
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="line 1: not a JSON object"):
         tasks(str(tmp_path / "c.jsonl"))
     with pytest.raises(DataError, match="there is no such file"):
         tasks(str(tmp_path / "none"))
@@ -542,6 +552,6 @@ def test_a_corpus_of_ones_own(tmp_path: Path) -> None:
 
 def test_random_play_rarely_succeeds() -> None:
     for view in ("text", "compact"):
-        env, rng = SearchQA(view=view), random.Random(0)
+        env, rng = SearchQA(view=view, entities=1000), random.Random(0)
         wins = sum(play(env, t, lambda e: say(rng.choice(e.actions())))[0] == 1.0 for t in env.tasks("test")[:150])  # noqa: B023
         assert wins < 15

@@ -183,9 +183,10 @@ def test_calls_that_fail_are_told_recorded_and_counted() -> None:
         assert why in json.loads(step.observation[0].content)["error"]
         assert (step.info["invalid"], step.parsed) == (1, True)
         assert not step.info["calls"][0]["ok"]
-    many = Message("assistant", tag("news", topic="x").content * (MOST_CALLS + 2))
-    step = episode.step(many)
-    assert (step.info["invalid"], step.info["repeated"]) == (2, MOST_CALLS + 1)
+    most = episode.step(Message("assistant", tag("news", topic="x").content * MOST_CALLS))
+    assert (most.info["invalid"], most.info["repeated"]) == (0, MOST_CALLS - 1)
+    many = episode.step(Message("assistant", tag("news", topic="x").content * (MOST_CALLS + 1)))
+    assert (many.parsed, many.info["calls"], many.info["malformed"]) == (False, [], MOST_CALLS + 1)
 
 
 def test_repeats_are_counted_across_turns() -> None:

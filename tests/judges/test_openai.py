@@ -164,6 +164,12 @@ def test_the_cache_answers_the_second_time(tmp_path: Path) -> None:
     assert judge(endpoint.url, tmp_path).verdict(*ASKED).score == 1.0  # without any server
 
 
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with serving(lambda *_: says("Match")) as endpoint, pytest.raises(JudgeError, match=r"judge\.cache=.*directory"):
+        judge(endpoint.url, tmp_path / "file" / "cache").verdict(*ASKED)
+
+
 def test_votes_are_averaged_and_abstentions_left_out() -> None:
     replies = {0: "Match", 1: "Mismatch", 2: "neither", 3: "Match"}
     with serving(lambda _, body: says(replies[body["seed"]])) as endpoint:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agentrl.envs.intercode_sql.schema import DATE, DATETIME, DOUBLE, INT, NULL, TEXT, TIME, SqlType, decimal
+from agentrl.envs.intercode_sql.syntax import words
 
 Types = Sequence[SqlType]
 Want = Literal["any", "text", "number"]
@@ -152,10 +153,10 @@ SCALARS: dict[str, Call] = {
         )
     },
 }  # fmt: skip
-SPECIAL = frozenset(  # functions whose arguments need a look of their own: see ``expressions``
+SPECIAL = words(  # functions whose arguments need a look of their own: see ``expressions``
     "IF NULLIF ISNULL ROUND TRUNCATE INSTR STR_TO_DATE TIMESTAMPDIFF DATE_ADD DATE_SUB ADDDATE SUBDATE NOW SYSDATE"
     " CURRENT_TIMESTAMP LOCALTIME LOCALTIMESTAMP CURDATE CURRENT_DATE CURTIME CURRENT_TIME DATABASE SCHEMA VERSION USER"
-    " CURRENT_USER SESSION_USER SYSTEM_USER CONNECTION_ID RAND PI".split()
+    " CURRENT_USER SESSION_USER SYSTEM_USER CONNECTION_ID RAND PI"
 )
 
 

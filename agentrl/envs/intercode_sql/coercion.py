@@ -7,39 +7,39 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from agentrl.envs.intercode_sql.collation import EXACT, PLAIN, is_plain
+from agentrl.envs.intercode_sql.collation import BINARY, EXACT, PLAIN, is_plain
 from agentrl.envs.intercode_sql.dates import iso, parse
 from agentrl.envs.intercode_sql.schema import SqlType
 from agentrl.envs.intercode_sql.syntax import SqlError
 
-Typed = tuple[exp.Expression, SqlType]
+Typed = tuple[exp.Expr, SqlType]
 
 
-def call(name: str, *args: exp.Expression) -> exp.Expression:
+def call(name: str, *args: exp.Expr) -> exp.Expr:
     """A call of an SQLite function by name."""
     return exp.Anonymous(this=name, expressions=list(args))
 
 
-def text_literal(text: str) -> exp.Expression:
+def text_literal(text: str) -> exp.Expr:
     return exp.Literal.string(text)
 
 
-def number_literal(value: int) -> exp.Expression:
+def number_literal(value: int) -> exp.Expr:
     return exp.Literal.number(value)
 
 
-def collate(node: exp.Expression) -> exp.Expression:
+def collate(node: exp.Expr) -> exp.Expr:
     """The text, compared exactly as MySQL compares."""
     return exp.Collate(this=exp.paren(node, copy=False), expression=exp.Var(this=EXACT))
 
 
-def sortable(typed: Typed) -> exp.Expression:
+def sortable(typed: Typed) -> exp.Expr:
     """An expression as it must stand in ORDER BY, GROUP BY, DISTINCT or an aggregate: texts with their collation."""
     node, found = typed
     return collate(node) if found.kind == "text" and not found.collation else node
 
 
-def as_number(typed: Typed) -> exp.Expression:
+def as_number(typed: Typed) -> exp.Expr:
     """The value as a number: of a text its numeric start, of a date its digits."""
     node, found = typed
     if found.kind in ("text", "binary"):
@@ -47,7 +47,7 @@ def as_number(typed: Typed) -> exp.Expression:
     return call("my_date_number", node) if found.temporal else node
 
 
-def as_text(typed: Typed) -> exp.Expression:
+def as_text(typed: Typed) -> exp.Expr:
     """The value as MySQL prints it."""
     node, found = typed
     if found.kind == "decimal" or (found.kind in ("double", "float") and found.scale is not None):
@@ -55,7 +55,7 @@ def as_text(typed: Typed) -> exp.Expression:
     return call("my_text", node) if found.kind in ("double", "float") else node
 
 
-def as_moment(typed: Typed) -> exp.Expression:
+def as_moment(typed: Typed) -> exp.Expr:
     """The value as a date with time."""
     node, found = typed
     if found.kind == "date" and isinstance(node, exp.Column):
@@ -63,10 +63,10 @@ def as_moment(typed: Typed) -> exp.Expression:
     return node if found.kind == "datetime" else call("my_datetime", node)
 
 
-def comparable(left: Typed, right: Typed) -> tuple[exp.Expression, exp.Expression]:
+def comparable(left: Typed, right: Typed) -> tuple[exp.Expr, exp.Expr]:
     """Both sides of a comparison, converted so that SQLite decides as MySQL would."""
     (a, one), (b, other) = left, right
-    if "null" in (one.kind, other.kind):
+    if "null" in (one.kind, other.kind) or BINARY in (one.collation, other.collation):
         return a, b
     if one.temporal or other.temporal:
         return _temporal(left, right)
@@ -82,7 +82,7 @@ def plain_pair(left: Typed, right: Typed) -> bool:
     return any(plain) and all(fine)
 
 
-def _temporal(left: Typed, right: Typed) -> tuple[exp.Expression, exp.Expression]:
+def _temporal(left: Typed, right: Typed) -> tuple[exp.Expr, exp.Expr]:
     (a, one), (b, other) = left, right
     if one.numeric or other.numeric:
         return as_number(left), as_number(right)
@@ -95,7 +95,7 @@ def _temporal(left: Typed, right: Typed) -> tuple[exp.Expression, exp.Expression
     return as_moment(left), as_moment(right)
 
 
-def _with_literal(dated: Typed, literal: Typed) -> tuple[exp.Expression, exp.Expression]:
+def _with_literal(dated: Typed, literal: Typed) -> tuple[exp.Expr, exp.Expr]:
     """A date against a written text: the text is read once, here."""
     node, found = dated
     moment = parse(literal[0].name)

@@ -1,7 +1,7 @@
 """The compact view: a question, the tables and the last result in 20 to 90 known words, for a tiny model.
 
-Each turn shows all that the next action depends on: the tables with their columns (a column that refers to another table
-is shown by that table's name), the last query and what it gave::
+Each turn shows all that the next action depends on: the tables with their columns (a column that refers to another
+table is shown by that table's name), the last query and what it gave::
 
     find name with type = seamless
     tables teacher name salary country | course name type value teacher | student name age city course | none
@@ -87,4 +87,8 @@ class Compact:
     def actions(self, episode: SqlEpisode) -> Sequence[str]:
         """A plain look at each table, and submit."""
         names = [table.name for table in episode.schema().tables]
-        return [*(f"select name from {name}" for name in names), *(f"select count from {name}" for name in names), "submit"]
+        return [
+            *(f"select name from {name}" for name in names),
+            *(f"select count from {name}" for name in names),
+            "submit",
+        ]

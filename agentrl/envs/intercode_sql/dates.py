@@ -31,7 +31,8 @@ def parse(text: str) -> datetime.datetime | None:
     parts = [int(part or 0) for part in found.groups()[:6]]
     micro = int((found[7] or "0").ljust(6, "0")) if found.re is LOOSE else 0
     try:
-        return datetime.datetime(*parts, micro)  # type: ignore[arg-type]
+        year, month, day, hour, minute, second = parts
+        return datetime.datetime(year, month, day, hour, minute, second, micro)
     except ValueError:
         return None
 
@@ -207,5 +208,7 @@ DATE_FUNCTIONS: dict[str, Callable[..., Value]] = {
     "timestampdiff": _timestampdiff,
     "date_format": _date_format,
     "str_to_date": _str_to_date,
-    "from_unixtime": lambda s: datetime.datetime.fromtimestamp(float(s), datetime.UTC).replace(tzinfo=None).isoformat(" "),
+    "from_unixtime": lambda s: (
+        datetime.datetime.fromtimestamp(float(s), datetime.UTC).replace(tzinfo=None).isoformat(" ")
+    ),
 }

@@ -80,7 +80,9 @@ def _require_table(path: Path, tables: dict[str, Table], name: str) -> None:
 def _table(path: Path, name: str, body: str) -> Table:
     columns: list[Column] = []
     primary: tuple[str, ...] = ()
-    unique, keys, references = [], [], []
+    unique: list[tuple[str, ...]] = []
+    keys: list[tuple[str, ...]] = []
+    references: list[Reference] = []
     for line in body.split(",\n"):
         line = line.strip()
         if foreign := FOREIGN.search(line):

@@ -1,8 +1,8 @@
 """InterCode-SQL: answer a question by querying a MySQL database, look at results, submit the last one.
 
 A re-implementation of the SQL environment of princeton-nlp/intercode (Yang et al. 2023, arXiv 2306.14898) without
-Docker: statements run on SQLite in MySQL's manner, or on a MySQL or MariaDB server, over generated databases or Spider's
-development set as InterCode ships it. One real task and turn in the text view::
+Docker: statements run on SQLite in MySQL's manner, or on a MySQL or MariaDB server, over generated databases or
+Spider's development set as InterCode ships it. One real task and turn in the text view::
 
     Database: poker_player
     Question: What are the names of poker players, ordered ascending by the number of final tables they have made?
@@ -31,7 +31,15 @@ from agentrl.envs.intercode_sql.backend import Backend, Session, SessionState, S
 from agentrl.envs.intercode_sql.compact import Compact
 from agentrl.envs.intercode_sql.dump import read_dump
 from agentrl.envs.intercode_sql.generate import Question, generate
-from agentrl.envs.intercode_sql.panels import DUMP, QUESTIONS, Numbered, by_database, question_of, read_questions, to_tasks
+from agentrl.envs.intercode_sql.panels import (
+    DUMP,
+    QUESTIONS,
+    Numbered,
+    by_database,
+    question_of,
+    read_questions,
+    to_tasks,
+)
 from agentrl.envs.intercode_sql.reward import CLEAN, FAITHFUL, Score, score_texts
 from agentrl.envs.intercode_sql.schema import Database
 from agentrl.envs.intercode_sql.store import Limits, Store, build
@@ -77,7 +85,7 @@ class EpisodeState:
 
 
 class SqlEpisode:
-    """One question. ``result`` is that of the last statement (None: nothing was run), ``said`` the reply that ran it."""
+    """One question. ``result`` is that of the last statement (None: nothing was run), ``said`` the reply behind it."""
 
     def __init__(self, env: InterCodeSql, task: Task, session: Session) -> None:
         self.task = task
@@ -130,8 +138,9 @@ class SqlEpisode:
     def step(self, action: Message) -> Step:
         """Play one reply.
 
-        ``info``: ``kind`` (run, submit, skip, invalid), ``hardness``, ``error`` (did the statement fail?), ``reward_now``
-        (what a submit would earn); on submit also ``agent_obs``, ``eval_obs``, ``corrupt_gold`` and ``reward_parts``.
+        ``info``: ``kind`` (run, submit, skip, invalid), ``hardness``, ``error`` (did the statement fail?) and
+        ``reward_now`` (what a submit would earn); on submit also ``agent_obs``, ``eval_obs``, ``corrupt_gold`` and
+        ``reward_parts``.
         """
         move = self._view.move(self, action.content)
         before = self._env.score(self.question, self.result)
@@ -239,7 +248,9 @@ class InterCodeSql:
         if self.view == "compact" and self.splits == "all_test":
             raise ConfigError("env.splits is 'all_test', which is about a folder of questions; give env.data=FOLDER")
         if self.backend == "mysql" and not self.dsn:
-            raise ConfigError("env.backend is 'mysql' but env.dsn is empty; give env.dsn=mysql://user:password@host:port")
+            raise ConfigError(
+                "env.backend is 'mysql' but env.dsn is empty; give env.dsn=mysql://user:password@host:port"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the fields travel: another process loads its own databases."""
@@ -271,12 +282,16 @@ class InterCodeSql:
             return databases, [(f"bundled/{i}", question) for i, question in enumerate(asked)], []
         folder = Path(self.data)
         if not folder.is_dir():
-            raise DataError(f"env.data is {self.data!r}: there is no such folder; expected one with {DUMP} and {QUESTIONS}")
+            raise DataError(
+                f"env.data is {self.data!r}: there is no such folder; expected one with {DUMP} and {QUESTIONS}"
+            )
         databases = read_dump(folder / DUMP)
         questions = [(f"spider/{i}", question) for i, question in enumerate(read_questions(folder / QUESTIONS))]
         lost = sorted({question.db for _, question in questions} - databases.keys())
         if lost:
-            raise DataError(f"{folder / QUESTIONS} asks about {', '.join(lost)}, which {DUMP} does not hold; are both whole?")
+            raise DataError(
+                f"{folder / QUESTIONS} asks about {', '.join(lost)}, which {DUMP} does not hold; are both whole?"
+            )
         if self.splits == "databases":
             return databases, questions, []
         more, asked = generate(self.databases, self.questions, self.seed)
@@ -318,7 +333,9 @@ class InterCodeSql:
             "max_chars": self.max_chars,
             "compat": self.compat,
             "backend": self.backend_of.name,
-            "limits": [self.instructions, self.max_rows] if self.backend == "sqlite" else [self.timeout_s, self.max_rows],
+            "limits": [self.instructions, self.max_rows]
+            if self.backend == "sqlite"
+            else [self.timeout_s, self.max_rows],
             "splits": self.splits,
             "seed": self.seed,
         }
@@ -327,7 +344,9 @@ class InterCodeSql:
         """The tasks of a split, always in the same order. Raises DataError when the data give it none."""
         tasks = self._panels[split]
         if not tasks:
-            raise DataError(f"intercode_sql data {self.data!r} leave no {split} tasks; use more databases, or a larger panel")
+            raise DataError(
+                f"intercode_sql data {self.data!r} leave no {split} tasks; use more databases, or a larger panel"
+            )
         return tasks
 
     def start(self, task: Task) -> SqlEpisode:

@@ -45,7 +45,7 @@ class Expressions:
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
-        self._handlers: dict[type[exp.Expression], Callable[[exp.Expression, Place], Typed]] = {
+        self._handlers: dict[type[exp.Expr], Callable[[exp.Expr, Place], Typed]] = {
             exp.Column: self._column,
             exp.Literal: _literal,
             exp.Null: lambda node, _: (node, NULL),
@@ -89,8 +89,8 @@ class Expressions:
             exp.Tuple: self._tuple,
         }
 
-    def bind(self, node: exp.Expression, place: Place) -> Typed:
-        """The expression for SQLite and its type. Raises SqlError where a server would, or where we do not follow it."""
+    def bind(self, node: exp.Expr, place: Place) -> Typed:
+        """The expression for SQLite and its type. Raises SqlError where a server would, or where we cannot follow."""
         handler = self._handlers.get(type(node))
         if handler is None:
             raise unsupported(type(node).__name__.upper())
@@ -101,13 +101,13 @@ class Expressions:
         """The database that is in use."""
         return self._queries.database
 
-    def number(self, node: exp.Expression, place: Place) -> exp.Expression:
+    def number(self, node: exp.Expr, place: Place) -> exp.Expr:
         return to.as_number(self.bind(node, place))
 
-    def text(self, node: exp.Expression, place: Place) -> exp.Expression:
+    def text(self, node: exp.Expr, place: Place) -> exp.Expr:
         return to.as_text(self.bind(node, place))
 
-    def _column(self, node: exp.Expression, place: Place) -> Typed:
+    def _column(self, node: exp.Expr, place: Place) -> Typed:
         assert isinstance(node, exp.Column)
         if isinstance(node.this, exp.Star):
             raise SqlError("Invalid use of '*'")
@@ -130,22 +130,22 @@ class Expressions:
             raise SqlError(f"Unknown column '{'.'.join(p for p in (node.table, node.name) if p)}' in '{place.clause}'")
         return found
 
-    def _paren(self, node: exp.Expression, place: Place) -> Typed:
+    def _paren(self, node: exp.Expr, place: Place) -> Typed:
         inner, found = self.bind(node.this, place)
         return exp.Paren(this=inner), found
 
-    def _negative(self, node: exp.Expression, place: Place) -> Typed:
+    def _negative(self, node: exp.Expr, place: Place) -> Typed:
         typed = self.bind(node.this, place)
         kept = typed[1].kind in ("int", "decimal", "float")
         return exp.Neg(this=exp.paren(to.as_number(typed), copy=False)), typed[1] if kept else DOUBLE
 
-    def _logic(self, node: exp.Expression, place: Place) -> Typed:
+    def _logic(self, node: exp.Expr, place: Place) -> Typed:
         """NOT x, x IS NULL, x IS TRUE."""
         inner = self.bind(node.this, place)
         node.set("this", to.as_number(inner) if isinstance(node, exp.Not) else inner[0])
         return node, INT
 
-    def _chain(self, node: exp.Expression, place: Place) -> Typed:
+    def _chain(self, node: exp.Expr, place: Place) -> Typed:
         """AND and OR, without recursion along the chain: it may be long."""
         kind, parts, left = type(node), [], node
         while isinstance(left, kind):
@@ -157,16 +157,16 @@ class Expressions:
             whole = kind(this=whole, expression=part)
         return whole, INT
 
-    def _condition(self, node: exp.Expression, place: Place) -> exp.Expression:
+    def _condition(self, node: exp.Expr, place: Place) -> exp.Expr:
         typed = self.bind(node, place)
         return to.as_number(typed)
 
-    def _xor(self, node: exp.Expression, place: Place) -> Typed:
+    def _xor(self, node: exp.Expr, place: Place) -> Typed:
         a, b = (self._condition(part, place) for part in (node.this, node.expression))
         one, other = (exp.NEQ(this=exp.paren(side, copy=False), expression=number_literal(0)) for side in (a, b))
         return exp.Paren(this=exp.NEQ(this=exp.Paren(this=one), expression=exp.Paren(this=other))), INT
 
-    def _compare(self, node: exp.Expression, place: Place) -> Typed:
+    def _compare(self, node: exp.Expr, place: Place) -> Typed:
         right = node.expression
         if isinstance(right, exp.Any | exp.All):
             return self._quantified(node, right, place)
@@ -175,7 +175,7 @@ class Expressions:
         a, b = to.comparable(self.bind(node.this, place), self.bind(right, place))
         return type(node)(this=a, expression=b), INT
 
-    def _rows(self, node: exp.Expression, place: Place) -> Typed:
+    def _rows(self, node: exp.Expr, place: Place) -> Typed:
         """(a, b) = (c, d)."""
         sides = (node.this, node.expression)
         if not all(isinstance(side, exp.Tuple) for side in sides) or len({len(s.expressions) for s in sides}) != 1:
@@ -187,7 +187,7 @@ class Expressions:
         whole = exp.paren(exp.and_(*same, copy=False), copy=False)
         return self.bind(whole if isinstance(node, exp.EQ) else exp.Not(this=whole), place)
 
-    def _quantified(self, node: exp.Expression, right: exp.Expression, place: Place) -> Typed:
+    def _quantified(self, node: exp.Expr, right: exp.Expr, place: Place) -> Typed:
         """x > ALL (...) by way of the extremes; = ANY is IN, <> ALL is NOT IN."""
         every = isinstance(right, exp.All)
         if isinstance(node, exp.EQ) and not every:
@@ -206,12 +206,12 @@ class Expressions:
         compared = type(node)(this=a, expression=b)
         return call("ifnull", compared, number_literal(int(every))), INT
 
-    def _between(self, node: exp.Expression, place: Place) -> Typed:
+    def _between(self, node: exp.Expr, place: Place) -> Typed:
         bounds = ((exp.GTE, node.args["low"]), (exp.LTE, node.args["high"]))
         pair = [kind(this=node.this.copy(), expression=bound) for kind, bound in bounds]
         return self._paren(exp.Paren(this=exp.And(this=pair[0], expression=pair[1])), place)
 
-    def _in(self, node: exp.Expression, place: Place) -> Typed:
+    def _in(self, node: exp.Expr, place: Place) -> Typed:
         query = node.args.get("query")
         if query is not None:
             return self._in_query(node.this, query, place)
@@ -227,7 +227,7 @@ class Expressions:
             return exp.In(this=pairs[0][0], expressions=[b for _, b in pairs]), INT
         return exp.paren(exp.or_(*(exp.EQ(this=a, expression=b) for a, b in pairs), copy=False), copy=False), INT
 
-    def _in_query(self, left: exp.Expression, query: exp.Expression, place: Place) -> Typed:
+    def _in_query(self, left: exp.Expr, query: exp.Expr, place: Place) -> Typed:
         inner = query.unnest()
         if inner.args.get("limit") or inner.args.get("offset"):
             raise SqlError("This version of MySQL doesn't yet support 'LIMIT & IN/ALL/ANY/SOME subquery'")
@@ -249,35 +249,35 @@ class Expressions:
             bound = exp.select(b, copy=False).from_(inner_query, copy=False)
         return exp.In(this=a, query=exp.Subquery(this=bound)), INT
 
-    def _like(self, node: exp.Expression, place: Place, escape: exp.Expression | None = None) -> Typed:
+    def _like(self, node: exp.Expr, place: Place, escape: exp.Expr | None = None) -> Typed:
         left, right = self.bind(node.this, place), self.bind(node.expression, place)
         if node.args.get("negate"):
             return exp.Not(this=exp.paren(self._plain_like(left, right, place, escape), copy=False)), INT
         return self._plain_like(left, right, place, escape), INT
 
-    def _plain_like(self, left: Typed, right: Typed, place: Place, escape: exp.Expression | None) -> exp.Expression:
+    def _plain_like(self, left: Typed, right: Typed, place: Place, escape: exp.Expr | None) -> exp.Expr:
         plain = right[0].is_string and right[0].name.isascii() and "\\" not in right[0].name
         if plain and escape is None and left[1].collation == "nocase":
             return exp.Like(this=left[0], expression=right[0])
         more = [] if escape is None else [self.text(escape, place)]
         return call("my_like", to.as_text(left), to.as_text(right), *more)
 
-    def _escape(self, node: exp.Expression, place: Place) -> Typed:
+    def _escape(self, node: exp.Expr, place: Place) -> Typed:
         return self._like(node.this, place, node.expression)
 
-    def _regexp(self, node: exp.Expression, place: Place) -> Typed:
+    def _regexp(self, node: exp.Expr, place: Place) -> Typed:
         return call("my_regexp", self.text(node.this, place), self.text(node.expression, place)), INT
 
-    def _exists(self, node: exp.Expression, place: Place) -> Typed:
+    def _exists(self, node: exp.Expr, place: Place) -> Typed:
         bound, _ = self._queries.bind(node.this.unnest(), place.scope)
         return exp.Exists(this=bound), INT
 
-    def _column_query(self, node: exp.Expression, place: Place) -> tuple[exp.Expression, SqlType]:
+    def _column_query(self, node: exp.Expr, place: Place) -> tuple[exp.Expr, SqlType]:
         bound, outputs = self._queries.bind(node.unnest(), place.scope)
         _require_width(len(outputs), 1)
         return self._queries.named(bound), outputs[0].type
 
-    def _scalar(self, node: exp.Expression, place: Place) -> Typed:
+    def _scalar(self, node: exp.Expr, place: Place) -> Typed:
         """A subquery as a value: more than one row is an error, unless it plainly gives one."""
         inner = node.unnest()
         single = _gives_one_row(inner)
@@ -288,7 +288,7 @@ class Expressions:
         only = exp.select(call("my_single", exp.column("c0", "q")), copy=False).from_(table, copy=False)
         return exp.Subquery(this=only), replace(found, collation="")
 
-    def _case(self, node: exp.Expression, place: Place) -> Typed:
+    def _case(self, node: exp.Expr, place: Place) -> Typed:
         ifs, values = [], []
         for branch in node.args["ifs"]:
             test = branch.this if node.this is None else exp.EQ(this=node.this.copy(), expression=branch.this)
@@ -302,7 +302,7 @@ class Expressions:
         whole = exp.Case(ifs=ifs, default=values[-1][0] if default is not None else None)
         return whole, replace(found, collation="")
 
-    def _if(self, node: exp.Expression, place: Place) -> Typed:
+    def _if(self, node: exp.Expr, place: Place) -> Typed:
         return self._case(
             exp.Case(
                 ifs=[exp.If(this=node.this, true=node.args["true"])], default=node.args.get("false") or exp.null()
@@ -310,20 +310,20 @@ class Expressions:
             place,
         )
 
-    def _arithmetic(self, node: exp.Expression, place: Place) -> Typed:
+    def _arithmetic(self, node: exp.Expr, place: Place) -> Typed:
         if isinstance(node.expression, exp.Interval) or isinstance(node.this, exp.Interval):
             return self._shifted(node, place)
         left, right = self.bind(node.this, place), self.bind(node.expression, place)
         a, b = (exp.paren(to.as_number(side), copy=False) for side in (left, right))
         return type(node)(this=a, expression=b), _sum_type(node, left[1], right[1])
 
-    def _shifted(self, node: exp.Expression, place: Place) -> Typed:
+    def _shifted(self, node: exp.Expr, place: Place) -> Typed:
         date, interval = node.this, node.expression
         if isinstance(date, exp.Interval):
             date, interval = interval, date
         return special_call(self, "DATE_SUB" if isinstance(node, exp.Sub) else "DATE_ADD", [date, interval], place)
 
-    def _divide(self, node: exp.Expression, place: Place) -> Typed:
+    def _divide(self, node: exp.Expr, place: Place) -> Typed:
         left, right = self.bind(node.this, place), self.bind(node.expression, place)
         a = exp.cast(exp.paren(to.as_number(left), copy=False), "REAL", copy=False)
         b = exp.paren(to.as_number(right), copy=False)
@@ -331,26 +331,26 @@ class Expressions:
         found = decimal((left[1].scale or 0) + 4) if exact else DOUBLE
         return exp.Div(this=a, expression=b, typed=True, safe=True), found
 
-    def _int_divide(self, node: exp.Expression, place: Place) -> Typed:
+    def _int_divide(self, node: exp.Expr, place: Place) -> Typed:
         return call("my_div", self.number(node.this, place), self.number(node.expression, place)), INT
 
-    def _modulo(self, node: exp.Expression, place: Place) -> Typed:
+    def _modulo(self, node: exp.Expr, place: Place) -> Typed:
         return self._named("MOD", [node.this, node.expression], place)
 
-    def _bits(self, node: exp.Expression, place: Place) -> Typed:
+    def _bits(self, node: exp.Expr, place: Place) -> Typed:
         a, b = (exp.cast(self.number(side, place), "INTEGER", copy=False) for side in (node.this, node.expression))
         return exp.Paren(this=type(node)(this=a, expression=b)), INT
 
-    def _tuple(self, node: exp.Expression, place: Place) -> Typed:
+    def _tuple(self, node: exp.Expr, place: Place) -> Typed:
         raise SqlError("Operand should contain 1 column(s)")
 
-    def _collate(self, node: exp.Expression, place: Place) -> Typed:
+    def _collate(self, node: exp.Expr, place: Place) -> Typed:
         inner, found = self.bind(node.this, place)
         if node.expression.name.lower().endswith("_bin") or node.expression.name.lower() == "binary":
             return exp.Collate(this=inner, expression=exp.Var(this=BINARY)), replace(found, collation=BINARY)
         return to.collate(inner), replace(found, collation="mysql_ci")
 
-    def _cast(self, node: exp.Expression, place: Place) -> Typed:
+    def _cast(self, node: exp.Expr, place: Place) -> Typed:
         typed = self.bind(node.this, place)
         declared = node.args["to"].sql(dialect="mysql").lower()
         if declared.startswith(("binary", "varbinary")):
@@ -369,28 +369,28 @@ class Expressions:
             return call(f"my_{found.kind}", typed[0]), found
         return call("my_cast_text", to.as_text(typed), *width), TEXT
 
-    def _extract(self, node: exp.Expression, place: Place) -> Typed:
+    def _extract(self, node: exp.Expr, place: Place) -> Typed:
         return self._named(node.this.name.upper(), [node.expression], place)
 
-    def _trim(self, node: exp.Expression, place: Place) -> Typed:
+    def _trim(self, node: exp.Expr, place: Place) -> Typed:
         side = str(node.args.get("position") or "both").lower()
         mark = self.text(node.expression, place) if node.expression else text_literal(" ")
         return call("my_trim", self.text(node.this, place), text_literal(side), mark), TEXT
 
-    def _substring(self, node: exp.Expression, place: Place) -> Typed:
+    def _substring(self, node: exp.Expr, place: Place) -> Typed:
         args = [node.this, node.args.get("start"), node.args.get("length")]
         return self._named("SUBSTRING", [arg for arg in args if arg is not None], place)
 
-    def _position(self, node: exp.Expression, place: Place) -> Typed:
+    def _position(self, node: exp.Expr, place: Place) -> Typed:
         return self._named("LOCATE", [node.args["substr"], node.this], place)
 
-    def _char(self, node: exp.Expression, place: Place) -> Typed:
+    def _char(self, node: exp.Expr, place: Place) -> Typed:
         return self._named("CHAR", node.expressions, place)
 
-    def _function(self, node: exp.Expression, place: Place) -> Typed:
+    def _function(self, node: exp.Expr, place: Place) -> Typed:
         return self._named(str(node.this), node.expressions, place)
 
-    def _named(self, name: str, args: list[exp.Expression], place: Place) -> Typed:
+    def _named(self, name: str, args: list[exp.Expr], place: Place) -> Typed:
         upper = name.upper()
         if upper in AGGREGATES:
             return self._aggregate(AGGREGATES[upper], upper, args, place)
@@ -403,12 +403,12 @@ class Expressions:
         typed = [self.bind(arg, place) for arg in args]
         return call(known.name, *self._wanted(known, typed)), replace(known.result([t for _, t in typed]), collation="")
 
-    def _wanted(self, known: Call, typed: list[Typed]) -> list[exp.Expression]:
+    def _wanted(self, known: Call, typed: list[Typed]) -> list[exp.Expr]:
         if known.want == "any":
             return [node for node, _ in typed]
         return [to.as_text(t) if known.want == "text" else to.as_number(t) for t in typed]
 
-    def _aggregate(self, known: Call, name: str, args: list[exp.Expression], place: Place) -> Typed:
+    def _aggregate(self, known: Call, name: str, args: list[exp.Expr], place: Place) -> Typed:
         if not place.aggregates:
             raise SqlError(BAD_GROUP)
         inside = replace(place, aggregates=False, only=None)
@@ -430,7 +430,7 @@ class Expressions:
         done = call(known.name, exp.Distinct(expressions=[ready]) if distinct else ready)
         return done, replace(known.result([found]), collation="")
 
-    def _group_concat(self, node: exp.Expression, place: Place) -> Typed:
+    def _group_concat(self, node: exp.Expr, place: Place) -> Typed:
         if not place.aggregates:
             raise SqlError(BAD_GROUP)
         inside = replace(place, aggregates=False, only=None)
@@ -446,7 +446,7 @@ class Expressions:
         lead = (separator, number_literal(int(distinct)), text_literal(directions))
         return call("my_group_concat", *lead, value, *keys), TEXT
 
-    def _window(self, node: exp.Expression, place: Place) -> Typed:
+    def _window(self, node: exp.Expr, place: Place) -> Typed:
         inner = node.this
         name = str(inner.this).upper() if isinstance(inner, exp.Anonymous) else ""
         inside = replace(place, aggregates=True)
@@ -468,7 +468,9 @@ class Expressions:
         return node, replace(kind, collation="")
 
 
-CONSTANTS = frozenset({"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP", "CURRENT_USER"})
+CONSTANTS = frozenset(
+    {"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP", "CURRENT_USER"}
+)
 
 
 def unsupported(what: str) -> SqlError:
@@ -476,7 +478,7 @@ def unsupported(what: str) -> SqlError:
     return SqlError(f"This version of MySQL doesn't yet support '{what}'")
 
 
-def _literal(node: exp.Expression, _place: Place) -> Typed:
+def _literal(node: exp.Expr, _place: Place) -> Typed:
     if node.is_string:
         return node, TEXT
     text = node.name.lower()
@@ -487,7 +489,7 @@ def _literal(node: exp.Expression, _place: Place) -> Typed:
     return (node, INT) if abs(int(text)) < 2**63 else (node, DOUBLE)
 
 
-def _sum_type(node: exp.Expression, one: SqlType, other: SqlType) -> SqlType:
+def _sum_type(node: exp.Expr, one: SqlType, other: SqlType) -> SqlType:
     """The type of a sum, difference or product."""
     if one.kind == other.kind == "int":
         return INT
@@ -500,11 +502,11 @@ def _sum_type(node: exp.Expression, one: SqlType, other: SqlType) -> SqlType:
     return decimal(scale) if exact else SqlType("double", scale)
 
 
-def _subquery(node: exp.Expression) -> exp.Expression:
+def _subquery(node: exp.Expr) -> exp.Expr:
     return node if isinstance(node, exp.Subquery) else exp.Subquery(this=node)
 
 
-def _gives_one_row(query: exp.Expression) -> bool:
+def _gives_one_row(query: exp.Expr) -> bool:
     """Is it plain from the text that this query gives at most one row?"""
     if not isinstance(query, exp.Select):
         return False
@@ -515,7 +517,9 @@ def _gives_one_row(query: exp.Expression) -> bool:
         return True
     items = [item.unalias() for item in query.expressions]
     return query.args.get("group") is None and any(
-        isinstance(part, exp.Anonymous) and str(part.this).upper() in AGGREGATES for item in items for part in item.walk()
+        isinstance(part, exp.Anonymous) and str(part.this).upper() in AGGREGATES
+        for item in items
+        for part in item.walk()
     )
 
 
@@ -524,7 +528,6 @@ def _require_width(got: int, expected: int) -> None:
         raise SqlError(f"Operand should contain {expected} column(s)")
 
 
-def _require_count(known: Call, name: str, args: list[exp.Expression]) -> None:
+def _require_count(known: Call, name: str, args: list[exp.Expr]) -> None:
     if not known.least <= len(args) <= known.most:
         raise SqlError(f"Incorrect parameter count in the call to native function '{name}'")
-

@@ -357,7 +357,7 @@ class _GroupConcat:
     def finalize(self) -> Value:
         items = self.items
         for place in range(len(self.directions) - 1, -1, -1):
-            items.sort(key=lambda item: _order_key(item[1][place]), reverse=self.directions[place] == "d")  # noqa: B023
+            items.sort(key=lambda item: _order_key(item[1][place]), reverse=self.directions[place] == "d")
         texts = [text for text, _ in items]
         if self.distinct:
             texts = list({weights(text).rstrip(): text for text in reversed(texts)}.values())[::-1]

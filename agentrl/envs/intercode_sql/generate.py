@@ -124,7 +124,9 @@ class _Maker:
         self._rng = rng
         self._tables = database.tables
         self._rows: dict[str, list[Cells]] = {
-            table.name: [dict(zip((c.name for c in table.columns), row, strict=True)) for row in database.rows[table.name]]
+            table.name: [
+                dict(zip((c.name for c in table.columns), row, strict=True)) for row in database.rows[table.name]
+            ]
             for table in database.tables
         }
         self.kinds: dict[str, tuple[Callable[[], Ask | None], ...]] = {
@@ -179,7 +181,9 @@ class _Maker:
     def _ordered(self, rows: list[Cells], column: str) -> bool | None:
         """Upwards or downwards, whichever has one winner."""
         values = sorted(row[column] for row in rows)
-        fits = [down for down in (False, True) if len(values) > 1 and values[-1 if down else 0] != values[-2 if down else 1]]
+        fits = [
+            down for down in (False, True) if len(values) > 1 and values[-1 if down else 0] != values[-2 if down else 1]
+        ]
         return self._rng.choice(fits) if fits else None
 
     def _top(self) -> Ask | None:

@@ -55,7 +55,20 @@ def answer(sql: str, catalog: Catalog, database: str) -> Result:
 def _no_syntax(sql: str) -> SqlError:
     """The error at the first word that does not fit (after the verb, which does)."""
     words = tokens(sql)
-    known = {"TABLES", "DATABASES", "SCHEMAS", "COLUMNS", "FIELDS", "FROM", "IN", "FULL", "CREATE", "TABLE", "INDEX", "KEYS"}
+    known = {
+        "TABLES",
+        "DATABASES",
+        "SCHEMAS",
+        "COLUMNS",
+        "FIELDS",
+        "FROM",
+        "IN",
+        "FULL",
+        "CREATE",
+        "TABLE",
+        "INDEX",
+        "KEYS",
+    }
     place = next((token.start for token in words[1:] if token.text.upper() not in known), len(sql))
     return syntax_error(sql, place)
 

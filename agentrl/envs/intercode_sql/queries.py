@@ -15,11 +15,11 @@ from agentrl.envs.intercode_sql import coercion as to
 from agentrl.envs.intercode_sql.calls import unify
 from agentrl.envs.intercode_sql.coercion import Typed, call
 from agentrl.envs.intercode_sql.expressions import Expressions, Place, unsupported
-from agentrl.envs.intercode_sql.schema import Catalog, Table
+from agentrl.envs.intercode_sql.schema import Catalog, SqlType, Table
 from agentrl.envs.intercode_sql.scopes import FIELDS, GROUP, HAVING, ON, ORDER, WHERE, Output, Scope, Source
 from agentrl.envs.intercode_sql.syntax import SqlError
 
-Bound = tuple[exp.Expression, list[Output]]
+Bound = tuple[exp.Expr, list[Output]]
 NATIVE_EXTREMES = ("min", "max")
 OTHER_WIDTH = "The used SELECT statements have a different number of columns"
 
@@ -30,14 +30,18 @@ def mangled(database: str, table: str) -> str:
 
 
 class Queries:
-    """Binds queries against a catalogue, with ``database`` in use."""
+    """Binds queries against a catalogue, with ``database`` in use.
 
-    def __init__(self, catalog: Catalog, database: str) -> None:
+    ``labels``: outermost expressions without alias are named by their text, too (it costs time, and rarely matters).
+    """
+
+    def __init__(self, catalog: Catalog, database: str, labels: bool = False) -> None:
+        self._labels = labels
         self.catalog = catalog
         self.database = database
         self.expressions = Expressions(self)
 
-    def bind(self, node: exp.Expression, parent: Scope | None = None) -> Bound:
+    def bind(self, node: exp.Expr, parent: Scope | None = None) -> Bound:
         """A query for SQLite and its output columns. Raises SqlError with MySQL's text."""
         if parent is None:
             self._require_tables(node)
@@ -55,17 +59,19 @@ class Queries:
             bound.set("with_", ctes)
         return bound, outputs
 
-    def named(self, query: exp.Expression, names: list[str] | None = None) -> exp.Expression:
+    def named(self, query: exp.Expr, names: list[str] | None = None) -> exp.Expr:
         """The query with its columns called ``names``, or c0, c1, ..."""
         first = query
         while isinstance(first, exp.SetOperation):
             first = first.this
         items = [item.unalias() for item in first.expressions]
         labels = names or [f"c{i}" for i in range(len(items))]
-        first.set("expressions", [exp.alias_(item, label, quoted=True) for item, label in zip(items, labels, strict=True)])
+        first.set(
+            "expressions", [exp.alias_(item, label, quoted=True) for item, label in zip(items, labels, strict=True)]
+        )
         return query
 
-    def _require_tables(self, node: exp.Expression) -> None:
+    def _require_tables(self, node: exp.Expr) -> None:
         """A server opens all tables of a statement before it looks at any column."""
         common = {cte.alias.lower() for cte in node.find_all(exp.CTE)}
         for table in sorted(node.find_all(exp.Table), key=_start):
@@ -82,7 +88,7 @@ class Queries:
             raise SqlError(f"Table '{database}.{name.lower()}' doesn't exist")
         return database, known.by_name[name.lower()]
 
-    def _common(self, node: exp.Expression, scope: Scope) -> exp.With | None:
+    def _common(self, node: exp.Expr, scope: Scope) -> exp.With | None:
         """WITH: each common table expression may use those before it, a recursive one itself."""
         given = node.args.get("with_")
         if given is None:
@@ -112,7 +118,7 @@ class Queries:
         self._output_order(node, outer, outputs)
         return outer, outputs
 
-    def _from_query(self, bound: exp.Expression, outputs: list[Output]) -> exp.Select:
+    def _from_query(self, bound: exp.Expr, outputs: list[Output]) -> exp.Select:
         """SELECT c0, c1, ... FROM (query)."""
         inner = exp.Subquery(this=self.named(bound), alias=exp.TableAlias(this=exp.to_identifier("q")))
         items = [exp.column(f"c{i}", "q") for i in range(len(outputs))]
@@ -136,9 +142,7 @@ class Queries:
         self._output_order(node, done, outputs)
         return done, outputs
 
-    def _combined(
-        self, node: exp.SetOperation, members: list[exp.Expression], outputs: list[Output]
-    ) -> exp.Expression:
+    def _combined(self, node: exp.SetOperation, members: list[exp.Expr], outputs: list[Output]) -> exp.Expr:
         """The set operation, its rows in order of their first appearance, as MySQL's temporary table gives them."""
         if not node.args.get("distinct"):
             if not isinstance(node, exp.Union):
@@ -155,19 +159,19 @@ class Queries:
             keys.append([to.collate(c) if o.type.kind == "text" else c for c, o in zip(cells, outputs, strict=True)])
         other.set("expressions", keys[1])
         probe = keys[0][0] if len(outputs) == 1 else exp.Tuple(expressions=keys[0])
-        found: exp.Expression = exp.In(this=probe, query=exp.Subquery(this=other))
+        found: exp.Expr = exp.In(this=probe, query=exp.Subquery(this=other))
         rows.set("where", exp.Where(this=exp.Not(this=found) if isinstance(node, exp.Except) else found))
         rows.set("distinct", exp.Distinct())
         return rows
 
-    def _member(self, query: exp.Expression, outputs: list[Output], right_hand: bool = False) -> exp.Expression:
+    def _member(self, query: exp.Expr, outputs: list[Output], right_hand: bool = False) -> exp.Expr:
         """SQLite takes no brackets, order or limit in a member, and reads from left to right."""
         held = any(query.args.get(part) for part in ("order", "limit", "offset", "with_"))
         if held or (right_hand and isinstance(query, exp.SetOperation)):
             return self._from_query(query, outputs)
         return query
 
-    def _output_order(self, node: exp.Expression, target: exp.Expression, outputs: list[Output]) -> None:
+    def _output_order(self, node: exp.Expr, target: exp.Expr, outputs: list[Output]) -> None:
         """ORDER BY and LIMIT over a query's outputs: by name or place."""
         order = node.args.get("order")
         if order is not None:
@@ -181,7 +185,7 @@ class Queries:
             target.set("order", exp.Order(expressions=keys))
         self._limit(node, target)
 
-    def _limit(self, node: exp.Expression, target: exp.Expression) -> None:
+    def _limit(self, node: exp.Expr, target: exp.Expr) -> None:
         for part in ("limit", "offset"):
             given = node.args.get(part)
             if given is None:
@@ -220,9 +224,9 @@ class Queries:
             items = [(i, replace(t, collation=t.collation or "mysql_ci"), n) for i, t, n in items]
         return done, [Output(name, found) for _, found, name in items]
 
-    def _items(self, node: exp.Select, scope: Scope) -> list[tuple[exp.Expression, to.SqlType, str]]:
+    def _items(self, node: exp.Select, scope: Scope) -> list[tuple[exp.Expr, SqlType, str]]:
         """The field list, stars written out."""
-        items: list[tuple[exp.Expression, to.SqlType, str]] = []
+        items: list[tuple[exp.Expr, SqlType, str]] = []
         place = Place(scope, FIELDS, aggregates=True)
         for item in node.expressions:
             inner = item.unalias()
@@ -231,14 +235,20 @@ class Queries:
             elif isinstance(inner, exp.Column) and isinstance(inner.this, exp.Star):
                 items += self._star(scope, inner.table)
             else:
-                name = item.alias if isinstance(item, exp.Alias) else _label(inner)
+                name = item.alias if isinstance(item, exp.Alias) else self._label(inner, scope)
                 bound, found = self.expressions.bind(inner, place)
                 items.append((bound, found, name))
                 if isinstance(item, exp.Alias) or isinstance(inner, exp.Column):
                     scope.items.setdefault(name.lower(), (bound, found))
         return items
 
-    def _star(self, scope: Scope, qualifier: str | None) -> list[tuple[exp.Expression, to.SqlType, str]]:
+    def _label(self, node: exp.Expr, scope: Scope) -> str:
+        """The name of an output column without alias: a column's own, else the text of the expression."""
+        if isinstance(node, exp.Column):
+            return node.name
+        return node.sql(dialect="mysql") if self._labels or scope.parent is not None else ""
+
+    def _star(self, scope: Scope, qualifier: str | None) -> list[tuple[exp.Expr, SqlType, str]]:
         sources = list(scope.sources.values())
         if qualifier is not None:
             sources = [source for source in sources if source.alias == qualifier.lower()]
@@ -254,9 +264,7 @@ class Queries:
 
     def _sources(
         self, node: exp.Select, scope: Scope
-    ) -> tuple[
-        tuple[exp.From, list[exp.Expression]] | None, list[tuple[exp.Expression, exp.Expression, set[str] | None]]
-    ]:
+    ) -> tuple[tuple[exp.From, list[exp.Expr]] | None, list[tuple[exp.Expr, exp.Expr, set[str] | None]]]:
         """FROM and its joins; the ON conditions are bound later, as MySQL does."""
         start = node.args.get("from_")
         if start is None:
@@ -264,8 +272,8 @@ class Queries:
         if isinstance(start.this, exp.Table) and start.this.name.lower() == "dual" and not start.this.db:
             return None, []
         first = self._source(start.this, scope)
-        joins: list[exp.Expression] = []
-        conditions: list[tuple[exp.Expression, exp.Expression, set[str] | None]] = []
+        joins: list[exp.Expr] = []
+        conditions: list[tuple[exp.Expr, exp.Expr, set[str] | None]] = []
         group = list(scope.sources)
         pending = [*(start.this.args.get("joins") or []), *(node.args.get("joins") or [])]
         for join in pending:
@@ -276,7 +284,9 @@ class Queries:
             comma = not (side or kind or join.args.get("on") or join.args.get("using") or join.method)
             fresh = [name for name in scope.sources if name not in before]
             group = fresh if comma else group + fresh
-            made = exp.Join(this=bound, side=side if side in ("LEFT", "RIGHT") else None, kind=None if side else "CROSS")
+            made = exp.Join(
+                this=bound, side=side if side in ("LEFT", "RIGHT") else None, kind=None if side else "CROSS"
+            )
             condition = self._condition(join, scope, before, fresh)
             if condition is not None:
                 made.set("kind", None if side else "INNER")
@@ -287,12 +297,11 @@ class Queries:
                 raise unsupported(f"nested join {raise_nested}")
         return (exp.From(this=first), joins), conditions
 
-    def _condition(
-        self, join: exp.Expression, scope: Scope, before: list[str], fresh: list[str]
-    ) -> exp.Expression | None:
+    def _condition(self, join: exp.Join, scope: Scope, before: list[str], fresh: list[str]) -> exp.Expr | None:
         """ON as written; USING and NATURAL as equalities, their columns merged."""
-        if join.args.get("on") is not None:
-            return join.args["on"]
+        given: exp.Expr | None = join.args.get("on")
+        if given is not None:
+            return given
         right = scope.sources[fresh[-1]]
         names = [column.name.lower() for column in join.args.get("using") or []]
         left = [scope.sources[name] for name in before]
@@ -307,7 +316,7 @@ class Queries:
             (owner if str(join.side).upper() == "RIGHT" else right).merged.add(name)
         return exp.and_(*pairs, copy=False) if pairs else None
 
-    def _source(self, node: exp.Expression, scope: Scope) -> exp.Expression:
+    def _source(self, node: exp.Expr, scope: Scope) -> exp.Expr:
         """One table or derived table of FROM, entered into the scope."""
         if isinstance(node, exp.Subquery) and not isinstance(node.this, exp.Table):
             # a derived table sees what lies around the query, not its siblings
@@ -338,8 +347,8 @@ class Queries:
         return alias
 
     def _grouping(
-        self, node: exp.Select, scope: Scope, done: exp.Select, items: list[tuple[exp.Expression, to.SqlType, str]]
-    ) -> list[exp.Expression] | None:
+        self, node: exp.Select, scope: Scope, done: exp.Select, items: list[tuple[exp.Expr, SqlType, str]]
+    ) -> list[Typed] | None:
         """GROUP BY. Gives the bound keys; None when the query does not group at all."""
         group = node.args.get("group")
         if group is None:
@@ -357,11 +366,9 @@ class Queries:
                 raise SqlError(f"Can't group on '{key.sql(dialect='mysql')}'")
             keys.append(typed)
         done.set("group", exp.Group(expressions=[to.sortable((k.copy(), t)) for k, t in keys]))
-        return [key for key, _ in keys]
+        return keys
 
-    def _by_place(
-        self, key: exp.Expression, items: list[tuple[exp.Expression, to.SqlType, str]], clause: str
-    ) -> Typed | None:
+    def _by_place(self, key: exp.Expr, items: list[tuple[exp.Expr, SqlType, str]], clause: str) -> Typed | None:
         if not isinstance(key, exp.Literal) or key.is_string or not key.name.isdigit():
             return None
         if not 1 <= int(key.name) <= len(items):
@@ -374,27 +381,33 @@ class Queries:
         node: exp.Select,
         scope: Scope,
         done: exp.Select,
-        items: list[tuple[exp.Expression, to.SqlType, str]],
-        keys: list[exp.Expression] | None,
+        items: list[tuple[exp.Expr, SqlType, str]],
+        keys: list[Typed] | None,
     ) -> None:
         """HAVING sees what is selected or grouped by, by alias or by column."""
         having = node.args.get("having")
         if having is None:
             return
-        allowed = frozenset(part.sql() for part in [*(item for item, _, _ in items), *(keys or [])])
+        allowed = frozenset(part.sql() for part in [*(item for item, _, _ in items), *(key for key, _ in keys or [])])
         place = Place(scope, HAVING, aggregates=True, bare=(scope.items,), only=allowed)
         condition = to.as_number(self.expressions.bind(having.this, place))
-        if keys == [] and not done.args.get("group") and not any(_aggregates(i) for i in (condition, *done.expressions)):
+        if (
+            keys == []
+            and not done.args.get("group")
+            and not any(_aggregates(i) for i in (condition, *done.expressions))
+        ):
             old = done.args.get("where")  # without groups and aggregates HAVING filters rows
             both = condition if old is None else exp.And(this=exp.paren(old.this), expression=exp.paren(condition))
             done.set("where", exp.Where(this=both))
             return
         if not done.args.get("group"):
-            done.set("group", exp.Group(expressions=[exp.Literal.string("")]))  # one group of all rows, if there are any
+            done.set(
+                "group", exp.Group(expressions=[exp.Literal.string("")])
+            )  # one group of all rows, if there are any
         done.set("having", exp.Having(this=condition))
 
     def _ordering(
-        self, node: exp.Select, scope: Scope, done: exp.Select, items: list[tuple[exp.Expression, to.SqlType, str]]
+        self, node: exp.Select, scope: Scope, done: exp.Select, items: list[tuple[exp.Expr, SqlType, str]]
     ) -> None:
         order = node.args.get("order")
         if order is None:
@@ -417,12 +430,12 @@ def _start(table: exp.Table) -> int:
     return int(table.this.meta.get("start", 0))
 
 
-def _own_columns(node: exp.Expression, scope: Scope) -> bool:
+def _own_columns(node: exp.Expr, scope: Scope) -> bool:
     """Does the expression depend on a row of this query?"""
     return any(column.table in scope.sources for column in node.find_all(exp.Column))
 
 
-def _ordered(key: exp.Expression, item: exp.Expression) -> exp.Ordered:
+def _ordered(key: exp.Expr, item: exp.Expr) -> exp.Ordered:
     """An order key; NULLs come first upwards and last downwards in both systems."""
     down = bool(item.args.get("desc"))
     if isinstance(key, exp.Literal) and key.is_string:
@@ -430,17 +443,12 @@ def _ordered(key: exp.Expression, item: exp.Expression) -> exp.Ordered:
     return exp.Ordered(this=key, desc=down, nulls_first=not down)
 
 
-def _place_of(key: exp.Expression, names: list[str]) -> int | None:
+def _place_of(key: exp.Expr, names: list[str]) -> int | None:
     if isinstance(key, exp.Literal) and not key.is_string and key.name.isdigit():
         return int(key.name)
     if isinstance(key, exp.Column) and key.name.lower() in names:
         return names.index(key.name.lower()) + 1
     return None
-
-
-def _label(node: exp.Expression) -> str:
-    """The name of an output column without alias: a column's own, else the text of the expression."""
-    return node.name if isinstance(node, exp.Column) else node.sql(dialect="mysql")
 
 
 def _renamed(outputs: list[Output], names: list[str]) -> list[Output]:
@@ -460,7 +468,7 @@ def _require_distinct(names: list[str]) -> None:
         seen.add(name.lower())
 
 
-def _collate_item(query: exp.Expression, place: int) -> None:
+def _collate_item(query: exp.Expr, place: int) -> None:
     """Tell a member of a set operation to compare this column as MySQL does."""
     for part in query.find_all(exp.Select) if isinstance(query, exp.SetOperation) else (query,):
         if isinstance(query, exp.SetOperation) and part.parent_select is not None:
@@ -471,7 +479,7 @@ def _collate_item(query: exp.Expression, place: int) -> None:
             part.set("expressions", items)
 
 
-def _aggregates(node: exp.Expression) -> bool:
+def _aggregates(node: exp.Expr) -> bool:
     """Does the expression hold an aggregate of its own query (windows and subqueries apart)?"""
     from agentrl.envs.intercode_sql.functions import AGGREGATES
 
@@ -489,15 +497,18 @@ def _aggregates(node: exp.Expression) -> bool:
     return False
 
 
-def _first_of_group(done: exp.Select, keys: list[exp.Expression] | None) -> None:
-    """SQLite shows the row of the extreme beside MIN and MAX, MySQL the first one: say so where it matters."""
+def _first_of_group(done: exp.Select, keys: list[Typed] | None) -> None:
+    """SQLite shows the row of the extreme beside MIN and MAX, MySQL the first one: say so where it matters.
+
+    Texts that are grouped by are meant, too: equal ones may differ in case.
+    """
     if keys is None:
         return
-    grouped = {key.sql() for key in keys}
+    grouped = {key.sql() for key, found in keys if found.kind != "text"}
     parts = [*done.expressions, *(done.args[name] for name in ("having", "order") if done.args.get(name))]
-    bare: list[exp.Expression] = []
+    bare: list[exp.Expr] = []
     extremes = False
-    stack: list[exp.Expression] = list(parts)
+    stack: list[exp.Expr] = list(parts)
     while stack:
         part = stack.pop()
         if isinstance(part, exp.Query | exp.Window) or part.sql() in grouped:
@@ -518,12 +529,10 @@ def _first_of_group(done: exp.Select, keys: list[exp.Expression] | None) -> None
             column.replace(call("my_first", column.copy()))
 
 
-def _inner_aggregates(call_: exp.Expression) -> bool:
+def _inner_aggregates(call_: exp.Expr) -> bool:
     """A scalar function around an aggregate is searched further."""
     return any(_aggregates(part) for part in call_.iter_expressions())
 
 
-def _with_types(
-    done: exp.Select, items: list[tuple[exp.Expression, to.SqlType, str]]
-) -> list[tuple[exp.Expression, to.SqlType, str]]:
+def _with_types(done: exp.Select, items: list[tuple[exp.Expr, SqlType, str]]) -> list[tuple[exp.Expr, SqlType, str]]:
     return [(node, found, name) for node, (_, found, name) in zip(done.expressions, items, strict=True)]

@@ -31,8 +31,8 @@ FORMS = re.compile(  # the grammar of compact queries
 class Ask:
     """A query. ``column`` is what is shown (``count``: how many rows), of ``table``.
 
-    ``other`` is a second table: joined (then ``where`` and ``order`` are about its columns), or with ``without`` set the
-    one whose rows must not refer to ``table``. ``value`` is a word or number, or ``avg``: the column's own mean.
+    ``other`` is a second table: joined (then ``where`` and ``order`` are about its columns), or with ``without`` set
+    the one whose rows must not refer to ``table``. ``value`` is a word or number, or ``avg``: the column's own mean.
     """
 
     column: str
@@ -82,13 +82,18 @@ class Ask:
         if self.without:
             return " ".join([*filter(None, words), "not in", self.other])
         if self.where:
-            words += ["with", self.other, self.where, *(["more avg"] if self.value == "avg" else [self.operator, self.value])]
+            words += [
+                "with",
+                self.other,
+                self.where,
+                *(["more avg"] if self.value == "avg" else [self.operator, self.value]),
+            ]
         if self.having:
             words += ["having more", self.having]
         elif self.group:
             return " ".join(["find count", *filter(None, words[3:]), "by", self.group])
         if self.order:
-            words += ["with", "most" if self.down else "least", self.other, self.order]
+            words += ["with", "max" if self.down else "min", self.other, self.order]
         return " ".join(filter(None, words))
 
     def english(self) -> str:
@@ -96,7 +101,9 @@ class Ask:
         if self.group:
             if self.having:
                 return f"Which values of {self.group} do more than {self.having} rows of {self.table} have?"
-            return f"For each {self.group}, how many rows of {self.table} are there? Show the {self.group} and the count."
+            return (
+                f"For each {self.group}, how many rows of {self.table} are there? Show the {self.group} and the count."
+            )
         if self.without:
             return f"What is the {self.column} of each {self.table} that no {self.other} refers to?"
         if self.column == "count":
@@ -159,7 +166,9 @@ def read_ask(text: str) -> Ask | None:
     found = FORMS.fullmatch(text.strip())
     if found is None:
         return None
-    aggregate, column, counted, table, link, other, where, operator, value, group, having, order, down = found.groups("")
+    aggregate, column, counted, table, link, other, where, operator, value, group, having, order, down = found.groups(
+        ""
+    )
     return Ask(
         column, table, aggregate, other, link == "except", where, operator, value, group, bool(counted), having, order,
         bool(down),

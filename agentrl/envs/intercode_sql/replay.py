@@ -64,8 +64,8 @@ def replay(env: InterCodeSql, golden: Path) -> dict[str, Any]:
     """Replay a golden file: ``{"kind", "cases", "agree", "exact", "differences", "first_difference"}``.
 
     ``exact`` cases are equal, ``differences`` counts those of a documented class, ``agree`` is both together;
-    ``first_difference`` is that of the first case which is neither. Raises DataError when the file is missing, cut short
-    or of no known kind, or when env.data is not the data it was recorded on.
+    ``first_difference`` is that of the first case which is neither. Raises DataError when the file is missing, cut
+    short or of no known kind, or when env.data is not the data it was recorded on.
     """
     kind, records = read_golden(golden)
     check = _Checks(env, kind)
@@ -78,8 +78,8 @@ def replay(env: InterCodeSql, golden: Path) -> dict[str, Any]:
             if isinstance(error, DataError):
                 raise
             raise DataError(
-                f"{golden}: record {case} ({kind}) cannot be replayed ({type(error).__name__}: {error}); is the file whole,"
-                " and env.data the data it was recorded on?"
+                f"{golden}: record {case} ({kind}) cannot be replayed ({type(error).__name__}: {error}); is the file"
+                " whole, and env.data the data it was recorded on?"
             ) from None
         if found is None:
             exact += 1
@@ -130,7 +130,9 @@ class _Checks:
         self._questions: list[Question] = []
         if kind != "rewards":
             if env.data == "bundled":
-                raise DataError("this golden file was recorded on Spider's databases; give their folder as env.data=FOLDER")
+                raise DataError(
+                    "this golden file was recorded on Spider's databases; give their folder as env.data=FOLDER"
+                )
             self._questions = read_questions(Path(env.data) / QUESTIONS)
 
     def __call__(self, record: Mapping[str, Any]) -> Found:
@@ -223,23 +225,27 @@ def _difference(field: str, expected: Any, got: Any, width: int = 160) -> dict[s
 
 def _told(result: Result, record: Mapping[str, Any]) -> bool:
     """Is this, up to the order of rows, the observation that was recorded?"""
-    return len(result.text) == record["obs_len"]
+    return bool(len(result.text) == record["obs_len"])
 
 
 def _same_text(record: Mapping[str, Any], got: Result) -> bool:
     """Is the observation equal, but for MariaDB's wording and what it cuts from error texts?"""
-    told, ours = record["obs"], got.text
-    for theirs, words in MARIADB_WORDS.items():
-        told = told.replace(theirs, words)
+    told, ours = _worded(str(record["obs"])), _worded(got.text)
     if got.error is not None and "..." in told:
         start = told.partition("...")[0]
-        return bool(ours.startswith(start[:-1]))
+        return ours.startswith(start[:-1])
     whole = record["obs_len"] <= len(record["obs"])
     return bool(told == ours if whole else ours.startswith(told[:-20]))
 
 
+def _worded(text: str) -> str:
+    for theirs, words in MARIADB_WORDS.items():
+        text = text.replace(theirs, words)
+    return text
+
+
 def _reordered(record: Mapping[str, Any], got: Result, gold: Result) -> bool:
-    """Could the recorded reward come from the same rows in another order? It must be an attainable tau times our IoU."""
+    """Could the recorded reward come from the same rows in another order, as an attainable tau times our IoU?"""
     if not _told(got, record):
         return False
     points = score_texts(got.texts, gold.texts)

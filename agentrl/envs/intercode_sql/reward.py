@@ -110,7 +110,7 @@ def _places(rows: Sequence[str], order: Sequence[str]) -> list[int]:
 
 
 def tau_b(xs: Sequence[Any], ys: Sequence[Any]) -> float | None:
-    """Kendall's tau-b of paired values (equal lengths), clipped to [-1, 1]; None where undefined. O(n log n) compares."""
+    """Kendall's tau-b of paired values (equal lengths), clipped to [-1, 1]; None where undefined."""
     n0 = len(xs) * (len(xs) - 1) // 2
     pairs = sorted(zip(xs, ys, strict=True))
     ties_x, ties_y, ties_both = (_ties(Counter(values)) for values in (xs, ys, pairs))

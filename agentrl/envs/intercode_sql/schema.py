@@ -149,23 +149,27 @@ class Table:
         """A CREATE TABLE statement in MySQL's layout."""
         lines = [f"  `{c.name}` {c.declared}{_column_rest(c)}" for c in self.columns]
         if self.primary:
-            lines.append(f"  PRIMARY KEY ({_quoted(self.primary)})")
-        lines += [f"  UNIQUE KEY `{'_'.join(key)}` ({_quoted(key)})" for key in self.unique]
-        lines += [f"  KEY `{'_'.join(key)}` ({_quoted(key)})" for key in self.keys]
+            lines.append(f"  PRIMARY KEY ({self._key(self.primary)})")
+        lines += [f"  UNIQUE KEY `unique_{i}` ({self._key(key)})" for i, key in enumerate(self.unique)]
+        lines += [f"  KEY `key_{i}` ({self._key(key)})" for i, key in enumerate(self.keys)]
         body = ",\n".join(lines)
-        return f"CREATE TABLE `{self.name}` (\n{body}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci"
+        return (
+            f"CREATE TABLE `{self.name}` (\n{body}\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci"
+        )
+
+    def _key(self, names: Sequence[str]) -> str:
+        """The columns of a key; long texts by their first 255 characters."""
+        long = {name for name in names if self.by_name[name.lower()].declared.endswith(("text", "blob"))}
+        return ",".join(f"`{name}`(255)" if name in long else f"`{name}`" for name in names)
 
 
 def _column_rest(column: Column) -> str:
     if column.extra == "auto_increment":
         return " NOT NULL AUTO_INCREMENT"
     if column.default is not None:
-        return ("" if column.nullable else " NOT NULL") + f" DEFAULT '{column.default}'"
+        value = column.default if column.default.upper().startswith("CURRENT_TIMESTAMP") else f"'{column.default}'"
+        return ("" if column.nullable else " NOT NULL") + f" DEFAULT {value}"
     return (" DEFAULT NULL" if column.type.kind != "text" else "") if column.nullable else " NOT NULL"
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ",".join(f"`{name}`" for name in names)
 
 
 Rows = Sequence[tuple[Any, ...]]

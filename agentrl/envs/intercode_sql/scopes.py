@@ -47,11 +47,11 @@ class Source:
 
 @dataclass(slots=True)
 class Scope:
-    """The sources of one SELECT. ``items``: its bound output expressions by alias, for the clauses that may use them."""
+    """The sources of one SELECT. ``items``: its bound outputs by name, for the clauses that may use them."""
 
     parent: Scope | None
     sources: dict[str, Source] = field(default_factory=dict)
-    items: dict[str, tuple[exp.Expression, SqlType]] = field(default_factory=dict)
+    items: dict[str, tuple[exp.Expr, SqlType]] = field(default_factory=dict)
     common: dict[str, list[Output]] = field(default_factory=dict)
     visible: set[str] | None = None  # while an ON clause is read: the sources joined so far
 
@@ -74,7 +74,7 @@ class Scope:
         return next((scope.common[name] for scope in self.chain() if name in scope.common), None)
 
 
-def find(scope: Scope, column: exp.Column, clause: str) -> tuple[exp.Expression, SqlType]:
+def find(scope: Scope, column: exp.Column, clause: str) -> tuple[exp.Expr, SqlType]:
     """The column that a name means. Raises SqlError: unknown, or ambiguous."""
     name = column.name.lower()
     qualifier = column.table.lower()

@@ -30,7 +30,7 @@ COUNTS: dict[str, tuple[int, int]] = {
 }
 
 
-def special_call(binder: Expressions, name: str, args: list[exp.Expression], place: Place) -> Typed:
+def special_call(binder: Expressions, name: str, args: list[exp.Expr], place: Place) -> Typed:
     """Bind one of ``calls.SPECIAL``. Raises SqlError on a wrong number of arguments."""
     least, most = COUNTS.get(name, (0, 1))
     if not least <= len(args) <= most:
@@ -56,7 +56,7 @@ def special_call(binder: Expressions, name: str, args: list[exp.Expression], pla
     return _with_values(binder, name, args, place)
 
 
-def _with_values(binder: Expressions, name: str, args: list[exp.Expression], place: Place) -> Typed:
+def _with_values(binder: Expressions, name: str, args: list[exp.Expr], place: Place) -> Typed:
     if name == "IF":
         return binder.bind(exp.If(this=args[0], true=args[1], false=args[2]), place)
     if name == "NULLIF":
@@ -80,7 +80,7 @@ def _with_values(binder: Expressions, name: str, args: list[exp.Expression], pla
     raise SqlError(f"FUNCTION {binder.database}.{name} does not exist")
 
 
-def _rounded(binder: Expressions, name: str, args: list[exp.Expression], place: Place) -> Typed:
+def _rounded(binder: Expressions, name: str, args: list[exp.Expr], place: Place) -> Typed:
     typed = binder.bind(args[0], place)
     places = binder.number(args[1], place) if len(args) > 1 else number_literal(0)
     found = typed[1]
@@ -93,10 +93,14 @@ def _rounded(binder: Expressions, name: str, args: list[exp.Expression], place: 
     return call(f"my_{name.lower()}", to.as_number(typed), places), found
 
 
-def _shifted(binder: Expressions, name: str, args: list[exp.Expression], place: Place) -> Typed:
+def _shifted(binder: Expressions, name: str, args: list[exp.Expr], place: Place) -> Typed:
     interval = args[1]
     date = binder.bind(args[0], place)
-    unit = interval.args["unit"].name.upper() if isinstance(interval, exp.Interval) and interval.args.get("unit") else "DAY"
+    unit = (
+        interval.args["unit"].name.upper()
+        if isinstance(interval, exp.Interval) and interval.args.get("unit")
+        else "DAY"
+    )
     amount = binder.number(interval.this if isinstance(interval, exp.Interval) else interval, place)
     if name in ("DATE_SUB", "SUBDATE"):
         amount = exp.Neg(this=exp.paren(amount, copy=False))

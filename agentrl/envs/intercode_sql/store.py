@@ -51,8 +51,18 @@ WRITING = READING | {
     sqlite3.SQLITE_REINDEX,
     sqlite3.SQLITE_SAVEPOINT,
 }
-INTERNAL = frozenset({"printf", "substr", "length", "sqlite_rename_table", "sqlite_rename_column", "sqlite_rename_test",
-    "sqlite_drop_column", "sqlite_rename_quotefix"})  # what SQLite's ALTER TABLE calls; no statement can name them
+INTERNAL = frozenset(
+    {
+        "printf",
+        "substr",
+        "length",
+        "sqlite_rename_table",
+        "sqlite_rename_column",
+        "sqlite_rename_test",
+        "sqlite_drop_column",
+        "sqlite_rename_quotefix",
+    }
+)  # what SQLite's ALTER TABLE calls; no statement can name them
 CAPS = {
     sqlite3.SQLITE_LIMIT_LENGTH: 2 * functions.MAX_TEXT,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 500_000,
@@ -196,7 +206,9 @@ class Store:
 def build(databases: Mapping[str, Database]) -> Store:
     """The store of these databases. Raises EnvError where this Python's SQLite is too old."""
     if sqlite3.sqlite_version_info < (3, 39):
-        raise EnvError(f"SQLite {sqlite3.sqlite_version} is too old; expected 3.39 or later (RIGHT JOIN): update Python")
+        raise EnvError(
+            f"SQLite {sqlite3.sqlite_version} is too old; expected 3.39 or later (RIGHT JOIN): update Python"
+        )
     connection = sqlite3.connect(":memory:")
     functions.register(connection, functions.Meter(0))
     catalog: dict[str, Database] = {}
@@ -222,9 +234,7 @@ def _with_collations(table: Table, rows: Sequence[tuple[Any, ...]]) -> Table:
     """Each text column with NOCASE if all its values are plain, else with the exact collation."""
     columns = []
     for place, column in enumerate(table.columns):
-        plain = column.type.kind != "text" or all(
-            is_plain(row[place]) for row in rows if isinstance(row[place], str)
-        )
+        plain = column.type.kind != "text" or all(is_plain(row[place]) for row in rows if isinstance(row[place], str))
         columns.append(replace(column, collation=PLAIN if plain else EXACT))
     return replace(table, columns=tuple(columns))
 
@@ -239,9 +249,7 @@ def create_sql(database: str, table: Table) -> list[str]:
         rest = " WITHOUT ROWID"
     lines += [f"UNIQUE ({_names(key)})" for key in table.unique if key != table.clustered]
     made = [f'CREATE TABLE "{name}" ({", ".join(lines)}){rest}']
-    return made + [
-        f'CREATE INDEX "{name}:{place}" ON "{name}" ({_names(key)})' for place, key in enumerate(table.keys)
-    ]
+    return made + [f'CREATE INDEX "{name}:{place}" ON "{name}" ({_names(key)})' for place, key in enumerate(table.keys)]
 
 
 def column_sql(column: Column) -> str:

@@ -13,7 +13,13 @@ from typing import Any
 from sqlglot import exp
 from sqlglot.dialects.mysql import MySQL
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
 
 MAX_CHARS = 10_000  # of one statement: longer ones are refused before anything reads them
 MAX_NESTING = 40  # brackets: the parser and SQLite recurse into them
@@ -22,32 +28,32 @@ MANUAL = (
     "You have an error in your SQL syntax; check the manual that corresponds to your MySQL server version for the"
     " right syntax to use near '{near}' at line {line}"
 )
-VERBS = frozenset(
+VERBS = words(
     "SELECT WITH TABLE VALUES SHOW DESC DESCRIBE EXPLAIN USE INSERT UPDATE DELETE REPLACE CREATE DROP ALTER TRUNCATE"
-    " RENAME SET BEGIN START COMMIT ROLLBACK SAVEPOINT RELEASE LOCK UNLOCK CALL DO HANDLER LOAD GRANT REVOKE FLUSH RESET"
-    " KILL ANALYZE CHECK OPTIMIZE REPAIR CHECKSUM PREPARE EXECUTE DEALLOCATE INSTALL UNINSTALL SHUTDOWN RESTART CLONE"
-    " PURGE CHANGE STOP XA IMPORT CACHE HELP SIGNAL GET BINLOG".split()
+    " RENAME SET BEGIN START COMMIT ROLLBACK SAVEPOINT RELEASE LOCK UNLOCK CALL DO HANDLER LOAD GRANT REVOKE FLUSH"
+    " RESET KILL ANALYZE CHECK OPTIMIZE REPAIR CHECKSUM PREPARE EXECUTE DEALLOCATE INSTALL UNINSTALL SHUTDOWN RESTART"
+    " CLONE PURGE CHANGE STOP XA IMPORT CACHE HELP SIGNAL GET BINLOG"
 )
 FIRST = re.compile(r"[\s(]*([A-Za-z_]+)")
-GLUED = frozenset(  # names that are functions only when the bracket follows at once
+GLUED = words(  # names that are functions only when the bracket follows at once
     "ADDDATE BIT_AND BIT_OR BIT_XOR CAST COUNT CURDATE CURTIME DATE_ADD DATE_SUB EXTRACT GROUP_CONCAT MAX MID MIN NOW"
     " POSITION SESSION_USER STD STDDEV STDDEV_POP STDDEV_SAMP SUBDATE SUBSTR SUBSTRING SUM SYSDATE SYSTEM_USER TRIM"
-    " VARIANCE VAR_POP VAR_SAMP".split()
+    " VARIANCE VAR_POP VAR_SAMP"
 )
-RESERVED = frozenset(  # of MySQL 8.0, without the constants and the functions that need no bracket
-    "ACCESSIBLE ADD ALL ALTER ANALYZE AND AS ASC ASENSITIVE BEFORE BETWEEN BIGINT BINARY BLOB BOTH BY CALL CASCADE CASE"
-    " CHANGE CHAR CHARACTER CHECK COLLATE COLUMN CONDITION CONSTRAINT CONTINUE CONVERT CREATE CROSS CUBE CURSOR DATABASE"
-    " DATABASES DEC DECIMAL DECLARE DEFAULT DELAYED DELETE DENSE_RANK DESC DESCRIBE DETERMINISTIC DISTINCT DISTINCTROW"
-    " DIV DOUBLE DROP DUAL EACH ELSE ELSEIF EMPTY ENCLOSED ESCAPED EXCEPT EXISTS EXIT EXPLAIN FETCH FLOAT FOR FORCE"
-    " FOREIGN FROM FULLTEXT FUNCTION GENERATED GET GRANT GROUP GROUPING GROUPS HAVING IF IGNORE IN INDEX INFILE INNER"
-    " INOUT INSENSITIVE INSERT INT INTEGER INTERSECT INTERVAL INTO IS ITERATE JOIN KEY KEYS KILL LAG LATERAL LEAD"
-    " LEADING LEAVE LEFT LIKE LIMIT LINEAR LINES LOAD LOCK LONG LOOP MATCH MOD MODIFIES NATURAL NOT NTILE NULL NUMERIC"
-    " OF ON OPTIMIZE OPTION OR ORDER OUT OUTER OUTFILE OVER PARTITION PRECISION PRIMARY PROCEDURE PURGE RANGE RANK READ"
-    " READS REAL RECURSIVE REFERENCES REGEXP RELEASE RENAME REPEAT REPLACE REQUIRE RESTRICT RETURN REVOKE RIGHT RLIKE"
-    " ROW ROWS ROW_NUMBER SCHEMA SCHEMAS SELECT SENSITIVE SEPARATOR SET SHOW SIGNAL SMALLINT SPATIAL SPECIFIC SQL"
-    " SQLEXCEPTION SQLSTATE SQLWARNING SSL STARTING STORED STRAIGHT_JOIN SYSTEM TABLE TERMINATED THEN TINYINT TO"
-    " TRAILING TRIGGER UNDO UNION UNIQUE UNLOCK UNSIGNED UPDATE USAGE USE USING VALUES VARBINARY VARCHAR VARYING VIRTUAL"
-    " WHEN WHERE WHILE WINDOW WITH WRITE XOR ZEROFILL".split()
+RESERVED = words(  # of MySQL 8.0, without the constants and the functions that need no bracket
+    "ACCESSIBLE ADD ALL ALTER ANALYZE AND AS ASC ASENSITIVE BEFORE BETWEEN BIGINT BINARY BLOB BOTH BY CALL CASCADE"
+    " CASE CHANGE CHAR CHARACTER CHECK COLLATE COLUMN CONDITION CONSTRAINT CONTINUE CONVERT CREATE CROSS CUBE CURSOR"
+    " DATABASE DATABASES DEC DECIMAL DECLARE DEFAULT DELAYED DELETE DENSE_RANK DESC DESCRIBE DETERMINISTIC DISTINCT"
+    " DISTINCTROW DIV DOUBLE DROP DUAL EACH ELSE ELSEIF EMPTY ENCLOSED ESCAPED EXCEPT EXISTS EXIT EXPLAIN FETCH FLOAT"
+    " FOR FORCE FOREIGN FROM FULLTEXT FUNCTION GENERATED GET GRANT GROUP GROUPING GROUPS HAVING IF IGNORE IN INDEX"
+    " INFILE INNER INOUT INSENSITIVE INSERT INT INTEGER INTERSECT INTERVAL INTO IS ITERATE JOIN KEY KEYS KILL LAG"
+    " LATERAL LEAD LEADING LEAVE LEFT LIKE LIMIT LINEAR LINES LOAD LOCK LONG LOOP MATCH MOD MODIFIES NATURAL NOT NTILE"
+    " NULL NUMERIC OF ON OPTIMIZE OPTION OR ORDER OUT OUTER OUTFILE OVER PARTITION PRECISION PRIMARY PROCEDURE PURGE"
+    " RANGE RANK READ READS REAL RECURSIVE REFERENCES REGEXP RELEASE RENAME REPEAT REPLACE REQUIRE RESTRICT RETURN"
+    " REVOKE RIGHT RLIKE ROW ROWS ROW_NUMBER SCHEMA SCHEMAS SELECT SENSITIVE SEPARATOR SET SHOW SIGNAL SMALLINT"
+    " SPATIAL SPECIFIC SQL SQLEXCEPTION SQLSTATE SQLWARNING SSL STARTING STORED STRAIGHT_JOIN SYSTEM TABLE TERMINATED"
+    " THEN TINYINT TO TRAILING TRIGGER UNDO UNION UNIQUE UNLOCK UNSIGNED UPDATE USAGE USE USING VALUES VARBINARY"
+    " VARCHAR VARYING VIRTUAL WHEN WHERE WHILE WINDOW WITH WRITE XOR ZEROFILL"
 )
 NO_ITEM = frozenset({TokenType.COMMA, TokenType.R_PAREN, TokenType.FROM, TokenType.STAR})  # never behind a comma
 SETS = frozenset({"UNION", "INTERSECT", "EXCEPT"})
@@ -66,7 +72,7 @@ class SqlError(Exception):
 class Dialect(MySQL):
     """MySQL, with every function a plain call."""
 
-    class Parser(MySQL.Parser):
+    class Parser(MySQL.Parser):  # type: ignore[valid-type, misc]
         FUNCTIONS: dict[str, Any] = {}  # noqa: RUF012
         NO_PAREN_FUNCTIONS: dict[Any, Any] = {}  # noqa: RUF012
 
@@ -110,9 +116,12 @@ def tokens(sql: str) -> list[Token]:
     return found
 
 
-def parse(sql: str) -> exp.Expression:
-    """The syntax tree of one statement. Raises SqlError with MySQL's text when a server would refuse it."""
-    found = tokens(sql)
+def parse(sql: str, found: list[Token] | None = None) -> exp.Expr:
+    """The syntax tree of one statement (``found``: its tokens, where they are known).
+
+    Raises SqlError with MySQL's text when a server would refuse it.
+    """
+    found = tokens(sql) if found is None else found
     _check_tokens(sql, found)
     _check_clauses(sql, found)
     try:
@@ -122,7 +131,7 @@ def parse(sql: str) -> exp.Expression:
     except (RecursionError, ValueError, TypeError, AttributeError, KeyError, IndexError):
         raise syntax_error(sql, found[0].start) from None
     tree = trees[0] if trees else None
-    if not isinstance(tree, exp.Expression):
+    if not isinstance(tree, exp.Expr):
         raise syntax_error(sql, found[0].start)
     _check_names(sql, tree)
     return tree
@@ -206,7 +215,7 @@ def _is_name(found: list[Token], token: Token) -> bool:
     return place > 0 and found[place - 1].token_type == TokenType.DOT
 
 
-def _check_names(sql: str, tree: exp.Expression) -> None:
+def _check_names(sql: str, tree: exp.Expr) -> None:
     """Reserved words as names, derived tables without alias."""
     bad = [
         name

@@ -55,9 +55,11 @@ def same_rows_in_open_order(run: Run, database: str, sql: str, got: Result | Non
     return [known.get(text) for text in got.texts] == [known.get(text) for text in recorded.texts]
 
 
-def _variants(run: Run, database: str, sql: str, tree: exp.Expression) -> Iterator[Result]:
+def _variants(run: Run, database: str, sql: str, tree: exp.Expr) -> Iterator[Result]:
     yield run(database, sql)
-    inner = [node for node in tree.find_all(exp.Select) if node is not tree and _limit(node) == 1 and node.args.get("order")]
+    inner = [
+        node for node in tree.find_all(exp.Select) if node is not tree and _limit(node) == 1 and node.args.get("order")
+    ]
     for node in inner:
         for place in range(1, _tied_with_first(run, database, node)):
             node.set("offset", exp.Offset(expression=exp.Literal.number(place)))
@@ -68,7 +70,7 @@ def _variants(run: Run, database: str, sql: str, tree: exp.Expression) -> Iterat
     yield from _own_ties(run, database, tree)
 
 
-def _own_ties(run: Run, database: str, tree: exp.Expression) -> Iterator[Result]:
+def _own_ties(run: Run, database: str, tree: exp.Expr) -> Iterator[Result]:
     """Other orders and cuts of the outermost ORDER BY ... LIMIT."""
     most = _limit(tree)
     if most is None or not isinstance(tree, exp.Select) or not tree.args.get("order"):
@@ -99,7 +101,7 @@ def _tied_with_first(run: Run, database: str, node: exp.Select) -> int:
     return 1 if not keyed else sum(keys == keyed[0][1] for _, keys in keyed)
 
 
-def _with_keys(run: Run, database: str, tree: exp.Expression) -> list[tuple[Row, Row]] | None:
+def _with_keys(run: Run, database: str, tree: exp.Expr) -> list[tuple[Row, Row]] | None:
     """All rows without the LIMIT, in order, each with the values it is ordered by."""
     if not isinstance(tree, exp.Select):
         return None
@@ -122,7 +124,7 @@ def _with_keys(run: Run, database: str, tree: exp.Expression) -> list[tuple[Row,
     return [(row[: -len(keys)], row[-len(keys) :]) for row in result.rows]
 
 
-def _limit(tree: exp.Expression) -> int | None:
+def _limit(tree: exp.Expr) -> int | None:
     limit = tree.args.get("limit")
     text = limit.expression.name if limit is not None and limit.expression is not None else ""
     return int(text) if text.isdigit() else None

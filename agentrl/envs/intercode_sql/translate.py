@@ -24,7 +24,7 @@ class Plan:
     """What to do for a statement.
 
     ``read``: run ``sql[0]``, convert by ``types``. ``answer``: give ``result``. ``use``: switch to ``database``.
-    ``write``: run all of ``sql`` in the episode's own copy, then put ``table`` (or nothing) at ``name`` of ``database``.
+    ``write``: run all of ``sql`` in the episode's own copy; ``changed`` tables of ``database`` are new, or gone (None).
     """
 
     kind: Literal["read", "answer", "use", "write"]
@@ -51,9 +51,9 @@ def _plan(sql: str, catalog: Catalog, database: str) -> Plan:
     found = tokens(sql)
     word = verb(sql) or found[0].text.upper()
     if word in READS or found[0].text == "(":
-        tree = parse(sql)
+        tree = parse(sql, found)
         bound, outputs = Queries(catalog, database).bind(tree)
-        return Plan("read", (bound.sql(dialect="sqlite"),), tuple(output.type for output in outputs))
+        return Plan("read", (bound.sql(dialect="sqlite", copy=False),), tuple(output.type for output in outputs))
     if word in ABOUT:
         return Plan("answer", result=meta.answer(sql, catalog, database))
     if word == "USE":

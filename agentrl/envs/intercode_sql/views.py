@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 RULES = (
     "You answer questions with a MySQL database. In each turn, send exactly one SQL statement; its result is shown as a"
     " list of tuples. Find out which tables and columns exist (SHOW TABLES, DESC table) before you query them. When the"
-    " last result shown answers the question, reply with the single word submit: the rows of that result are your answer,"
-    " in that order. Reply with the statement alone, or put it into a ```sql block."
+    " last result shown answers the question, reply with the single word submit: the rows of that result are your"
+    " answer, in that order. Reply with the statement alone, or put it into a ```sql block."
 )
 REACT_RULES = (
     "You answer questions with a MySQL database. In each turn, first think, then act once, in this form:\n"

@@ -14,7 +14,8 @@ from sqlglot import exp
 
 from agentrl.envs.intercode_sql import coercion as to
 from agentrl.envs.intercode_sql.collation import EXACT
-from agentrl.envs.intercode_sql.dates import iso, parse as parse_date
+from agentrl.envs.intercode_sql.dates import iso
+from agentrl.envs.intercode_sql.dates import parse as parse_date
 from agentrl.envs.intercode_sql.expressions import Place, unsupported
 from agentrl.envs.intercode_sql.functions import number_of
 from agentrl.envs.intercode_sql.queries import Queries, mangled
@@ -63,10 +64,10 @@ def _plain(sql: str) -> str:
 
 class _Writer:
     def __init__(self, catalog: Catalog, database: str) -> None:
-        self._queries = Queries(catalog, database)
+        self._queries = Queries(catalog, database, labels=True)
         self._database = database
 
-    def _target(self, node: exp.Expression | None) -> tuple[str, Table, exp.Table, Scope]:
+    def _target(self, node: exp.Expr | None) -> tuple[str, Table, exp.Table, Scope]:
         """The table to change: its database, itself, how SQLite names it, and a scope with its columns."""
         if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
             raise unsupported("changes of this kind of table")
@@ -86,7 +87,7 @@ class _Writer:
 
         return Plan("write", tuple(sql), database=database, changed=changed)
 
-    def _stored(self, node: exp.Expression, scope: Scope, column: Column) -> exp.Expression:
+    def _stored(self, node: exp.Expr, scope: Scope, column: Column) -> exp.Expr:
         """A value as its column keeps it."""
         if isinstance(node, exp.Column) and node.name.upper() == "DEFAULT" and not node.table:
             return exp.null() if column.default is None else _literal(column.default, column.type)
@@ -147,7 +148,7 @@ class _Writer:
         database, _, target, scope = self._target(tree.this)
         return self._plan(database, [f"DELETE FROM {target.sql(dialect='sqlite')}{self._condition(tree, scope)}"])
 
-    def _condition(self, tree: exp.Expression, scope: Scope) -> str:
+    def _condition(self, tree: exp.Expr, scope: Scope) -> str:
         where = tree.args.get("where")
         if where is None:
             return ""
@@ -177,7 +178,7 @@ class _Writer:
         table = Table(node.name, *_definition(schema.expressions if isinstance(schema, exp.Schema) else []))
         return self._plan(database, _create_sql(database, table), (name, table))
 
-    def _create_as(self, database: str, name: str, query: exp.Expression) -> Plan:
+    def _create_as(self, database: str, name: str, query: exp.Expr) -> Plan:
         bound, outputs = self._queries.bind(query.unnest())
         columns = tuple(Column(o.name, DECLARED[o.type.kind], collation=EXACT) for o in outputs)
         table = Table(name, columns)
@@ -224,7 +225,7 @@ class _Writer:
         raise unsupported("this ALTER TABLE")
 
 
-def _literal(text: str, found: SqlType) -> exp.Expression:
+def _literal(text: str, found: SqlType) -> exp.Expr:
     """A written text as a column of this type keeps it."""
     if found.numeric:
         value = number_of(text)
@@ -238,13 +239,13 @@ def _literal(text: str, found: SqlType) -> exp.Expression:
     return exp.Literal.string(text)
 
 
-def _cast(typed: to.Typed, found: SqlType) -> exp.Expression:
+def _cast(typed: to.Typed, found: SqlType) -> exp.Expr:
     if found.kind == "text":
         return to.as_text(typed)
     return to.as_number(typed) if found.numeric else typed[0]
 
 
-def _definition(parts: list[exp.Expression]) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+def _definition(parts: list[exp.Expr]) -> tuple[tuple[Column, ...], tuple[str, ...]]:
     """Columns and primary key of CREATE TABLE."""
     columns, primary = [], []
     for part in parts:

@@ -18,7 +18,7 @@ cost a turn. There is no step limit inside: the rollout sets one. Pictures are n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class LongQA:
     corpus      ``bundled`` (the generated articles), a file of JSON lines {id, contents}, the URL of a retrieval
                 server, or ``none`` (nothing can be found)
     index       folder in which the index of a corpus file is kept
-    judge       what scores an answer (``judge=rules``, ``judge=openai``)
+    judge       what scores an answer (``judge=rules``, ``judge=openai``); None: the offline rules
     success     score from which an answer counts as a success
     view        ``text``, ``compact``
     max_turns   replies per episode, for the rollout (no limit inside)
@@ -125,7 +125,7 @@ class LongQA:
     data: str = BUNDLED
     corpus: str = BUNDLED
     index: str = "~/.cache/agentrl/indexes"
-    judge: Any = field(default_factory=Rules)
+    judge: Any = None
     success: float = 1.0
     view: str = "text"
     max_turns: int = 8
@@ -139,6 +139,8 @@ class LongQA:
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
             raise ConfigError(f"env.view is {self.view!r}; expected one of {', '.join(VIEWS)}")
+        if self.judge is None:
+            object.__setattr__(self, "judge", Rules())
         if not callable(getattr(self.judge, "verdict", None)):
             raise ConfigError(f"env.judge is {self.judge!r:.60}; choose one with judge=rules or judge=openai")
         if not 0.0 < self.success <= 1.0:

@@ -129,6 +129,7 @@ class Estimate:
         self._places = places
         self.travel = travel
         self._kinds = [station.kind for station in kitchen.problem.stations]
+        self._only = {kind: self._kinds.index(kind) for kind in self._kinds if self._kinds.count(kind) == 1}
 
     def __call__(self, state: State, shape: Shape) -> int:
         """Actions to go for one goal set, at least; 0 exactly when it is reached."""
@@ -170,9 +171,12 @@ class Estimate:
                 low[station] = height
 
         out = {layout.held} & (wants.keys() | shape.home.keys() | {upper for upper, _ in shape.atop})
-        for item in wants:
+        for item, kinds in wants.items():
             if item in spot:
                 go(*spot[item])
+            for kind in kinds:
+                if kind in self._only:  # whatever occupies the one such station has to go
+                    go(self._only[kind], 0)
         for item, station in shape.on:
             if spot.get(item) != (station, 0):
                 go(station, 0)
@@ -219,6 +223,7 @@ class Estimate:
             if stops:
                 carries += len(stops) + goes_on
                 chained += len(stops) - 1 + goes_on
+                carries += spot is not None and self._only.get(stops[0]) == spot[0]  # off it, then on it again
             else:
                 carries += 2 if spot is not None and spot[0] == end else 1
         held = layout.held
@@ -266,6 +271,8 @@ class Estimate:
         """For the held item: walks before it can be put down usefully, and 1 if it must be put aside first."""
         held, here = layout.held, layout.here
         stops = wants.get(held)
+        if stops and any(kind in self._only and layout.stacks[self._only[kind]] for kind in stops):
+            return 0, 1
         if stops:
             return int(self._kinds[here] not in stops), 0
         lower = next((low for up, low in shape.atop if up == held), None)

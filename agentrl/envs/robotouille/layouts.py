@@ -40,7 +40,7 @@ class Size:
 
 SIZES = {
     "small": Size((4, 5), (0, 1), most_layers=4, raw=0.15, raw_layers=3, stacked=0.15, mixed=False),
-    "large": Size((6, 9), (2, 5), most_layers=6, raw=0.7, raw_layers=6, stacked=0.3, mixed=True),
+    "large": Size((6, 8), (1, 3), most_layers=5, raw=0.6, raw_layers=5, stacked=0.2, mixed=True),
 }
 
 

@@ -35,6 +35,8 @@ def replay(golden: Path, folder: Path | None, skip: bool = True, substring: bool
     agree = steps = layouts = 0
     first = None
     records = list(_records(golden))
+    if not records:
+        raise DataError(f"golden file {golden} holds no record; expected one JSON object per line")
     for case, record in enumerate(records):
         try:
             raw, drawn = _layout(record, folder)

@@ -15,9 +15,7 @@ or a list of texts. Records are split by a hash of their question, so the same q
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from typing import Any
 from agentrl.encyclopedia import Encyclopedia, Question, questions, split_of
 from agentrl.envs.search_qa.scoring import normalize
 from agentrl.errors import DataError
+from agentrl.retrieval import read_lines
 from agentrl.types import Split, Task
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -72,7 +71,7 @@ def files_of(path: Path) -> list[Path]:
 
 def read_questions(path: Path) -> Iterator[dict[str, Any]]:
     """``{question, answers, support}`` of every record of a file. Raises DataError naming the first that is none."""
-    for number, record in _records(path):
+    for number, record in read_lines(path):
         inner = record.get("extra_info")
         source = inner if isinstance(inner, Mapping) else record
         golds = source.get("golden_answers", source.get("answer"))
@@ -81,10 +80,12 @@ def read_questions(path: Path) -> Iterator[dict[str, Any]]:
         question = source.get("question")
         if not isinstance(question, str) or not _texts(golds) or not golds or not _texts(more):
             raise DataError(
-                f"{path}, record {number}: expected question (text) and golden_answers or answer (text or list of "
+                f"{path}, line {number}: expected question (text) and golden_answers or answer (text or list of "
                 f"texts), got the keys {', '.join(sorted(record)) or '(none)'}"
             )
-        support = list(dict.fromkeys(title for title, _ in record.get("supporting_facts", [])))
+        facts = record.get("supporting_facts")
+        pairs = [fact for fact in facts if isinstance(fact, list) and len(fact) == 2] if isinstance(facts, list) else []
+        support = list(dict.fromkeys(str(title) for title, _ in pairs))
         yield {"question": question.strip(), "answers": [*golds, *more], "support": support}
 
 
@@ -92,36 +93,18 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-        whole = (
-            json.loads(text)
-            if text.lstrip()[:1] == "["
-            else [json.loads(line) for line in text.split("\n") if line.strip()]
-        )
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected JSON lines or a JSON list, plain or .gz") from None
-    for number, record in enumerate(whole, 1):
-        if not isinstance(record, Mapping):
-            raise DataError(f"{path}, record {number}: not a JSON object; the file is damaged or of another format")
-        yield number, record
-
-
 def _by_family(path: Path) -> dict[str, dict[str, Any]]:
     """Records by normalised question, the first of each, in order."""
     found: dict[str, dict[str, Any]] = {}
     for file in files_of(path):
         for number, record in enumerate(read_questions(file)):
-            name = file.name.split(".")[0]
-            found.setdefault(normalize(record["question"]), {**record, "source": f"{name}/{number}"})
+            found.setdefault(normalize(record["question"]), {**record, "source": f"{file.name}/{number}"})
     return found
 
 
 def _task(family: str, record: Mapping[str, Any], split: Split) -> Task:
     data = {key: value for key, value in record.items() if key != "source"}
-    return Task(f"{record['source']}", split, family, data)
+    return Task(record["source"], split, family, data)
 
 
 def _data(world: Encyclopedia, question: Question) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def bench(env: ToolPlanning, seconds: float = 6.0) -> dict[str, Any]:
     fresh.close()
     return {
         "resets_per_s": round(resets),
-        "steps_per_s": round(steps),
+        "steps_per_s": round(steps[0]),
+        "steps_per_cpu_s": round(steps[1]),
         "code_calls_per_s": round(programs),
         "start_s": round(start_s, 3),
         "rss_mib": round(_rss_mib(), 1),
@@ -43,21 +44,22 @@ def bench(env: ToolPlanning, seconds: float = 6.0) -> dict[str, Any]:
     }
 
 
-def _steps(env: ToolPlanning, rng: random.Random, seconds: float) -> float:
-    """Steps of a planner that errs at half of its turns; its own choices are left out of the time."""
+def _steps(env: ToolPlanning, rng: random.Random, seconds: float) -> tuple[float, float]:
+    """Steps of a planner that errs at half of its turns, its own choices left out: per second, and per CPU second."""
     tasks, expert = env.tasks("train"), env.expert(0.5, 0)
-    count, spent = 0, 0.0
+    count, spent, busy = 0, 0.0, 0.0
     while spent < seconds:
         episode = env.start(rng.choice(tasks))
         for _ in range(env.max_turns):
             action = expert(episode)
-            start = time.perf_counter()
+            start, start_cpu = time.perf_counter(), time.process_time()
             step = episode.step(action)
             spent += time.perf_counter() - start
+            busy += time.process_time() - start_cpu
             count += 1
             if step.done:
                 break
-    return count / spent
+    return count / spent, count / max(busy, 1e-9)
 
 
 def _programs(sandbox: Sandbox, seconds: float) -> float:

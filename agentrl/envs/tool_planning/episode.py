@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from typing import Any, Protocol
 
 from agentrl import toolcalls
@@ -22,13 +21,14 @@ from agentrl.envs.tool_planning.world import Outcome, World
 from agentrl.types import Message, Messages, Task, ToolCall
 
 ANSWER = "<answer>"
-MOST_CALLS = 16  # calls of one message that are executed
+MOST_CALLS = 16  # in one message; more are not parsed
 RULES = f"""You plan how a question is answered with tools; somebody else writes the answer from what they say.
 Call the tools until every fact that the question needs was looked up and every computation that it needs was run. \
 Take nothing from memory and compute nothing in your head: it must come from a tool. Several independent calls may go \
 into one message; a call that needs an earlier result waits for it. Make no call that is not needed.
 When nothing is missing, write {ANSWER} alone and nothing behind it."""
 ASK = "Your message held neither a tool call that can be read nor " + ANSWER + " alone. Call a tool, or write " + ANSWER
+MANY = f"At most {MOST_CALLS} calls may stand in one message."
 BOTH = "Write " + ANSWER + " alone, in a message without calls, after you have read the last result."
 
 
@@ -158,22 +158,21 @@ class PlanningEpisode:
             if meant is None:
                 return Meaning(wrong=ASK)
             return Meaning(answers=True) if isinstance(meant, str) else Meaning((meant,))
-        read = _reading(action.content)
+        read = toolcalls.read(action.content)
         calls = read.calls or action.tool_calls
         if ANSWER in action.content:
             return Meaning(wrong=BOTH, malformed=read.malformed) if calls or read.malformed else Meaning(answers=True)
         if read.malformed or not calls:
             return Meaning(wrong=ASK, malformed=read.malformed)
-        return Meaning(calls)
+        return Meaning(calls) if len(calls) <= MOST_CALLS else Meaning(wrong=MANY, malformed=len(calls))
 
     def _run(self, calls: Sequence[ToolCall]) -> tuple[list[Call], Messages, int]:
         """Execute calls; gives them as recorded, the tools' messages, and how many repeat the call before."""
         made: list[Call] = []
         shown: list[Message] = []
         repeated, last = 0, self.state.last
-        for number, call in enumerate(calls):
-            too_many = Outcome(call.arguments, {"error": f"more than {MOST_CALLS} calls in one message"}, False)
-            outcome = self._outcome(call) if number < MOST_CALLS else too_many
+        for call in calls:
+            outcome = self._outcome(call)
             made.append(Call(call.name, outcome.arguments, outcome.result, outcome.ok, self.state.turn))
             text = json.dumps([call.name, outcome.arguments], sort_keys=True)
             repeated += text == last
@@ -208,11 +207,6 @@ class PlanningEpisode:
     def _shown(self) -> str:
         assert self.world is not None
         return compact.observe(self.state.calls, self.state.failed, self.world)
-
-
-@lru_cache(4096)
-def _reading(text: str) -> toolcalls.Reading:
-    return toolcalls.read(text)
 
 
 def expert_call(requirement: Mapping[str, Any], found: Match) -> ToolCall | None:

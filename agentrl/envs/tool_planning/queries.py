@@ -20,6 +20,7 @@ from agentrl.encyclopedia import Entity
 from agentrl.encyclopedia.questions import PHRASES
 from agentrl.envs.tool_planning.schemas import LANGUAGES, TOOLS
 from agentrl.envs.tool_planning.world import World
+from agentrl.summarizer import plain as told_value
 
 TRIES = 40  # drafts for each query wanted, before a region is given up
 OFFERED = 8  # tools offered with a normal query; hard ones come with all
@@ -151,7 +152,8 @@ class Draft:
         made = self.need(
             "translate", arguments, ["translate", node], [{"tool": "translate", "arguments": rules}], [node]
         )
-        return Node("", f"translate {node.short}", "", at(made, "text"))
+        said = self.world.call("translate", {"text": node.value, "language": self.language}).result["text"]
+        return Node("", f"translate {node.short}", said, at(made, "text"))
 
     def need(
         self, tool: str, arguments: Json, compact: list[Any], patterns: list[dict[str, Any]], uses: Sequence[Node]
@@ -344,4 +346,5 @@ def _record(draft: Draft, level: str, query: str, node: Node) -> dict[str, Any]:
         "names": [[entity.name, entity.kind, entity.short] for entity in draft.named.values()],
         "language": draft.language,
         "requirements": draft.requirements,
+        "reference": told_value(node.value),
     }

@@ -1,0 +1,102 @@
+"""The answer's worth by a judge: the end-to-end reward that RLTR is compared with. arXiv:2508.19598, baseline E2E RL.
+
+    R = -1 if the format is invalid (as in :mod:`agentrl.rewards.completeness`), else the judge's score in [0, 1]
+
+The answer is what the policy wrote behind ``<answer>``, or what an untrained summarizer writes from its calls
+(``answer: summary``). Question and reference are those of the task.
+
+To study unreliable judges offline, verdicts can be spoilt, fixed by (seed, task, answer): each is turned over
+(1 - score) with probability ``flip``; an answer that no successful call supports passes with probability ``credulity``,
+the loophole of judges that believe what sounds right. The paper's answer judge agrees with people in 65.30 % of cases
+(flip .35).
+
+Differs from the paper: it gives neither the judge's prompt nor how the format counts for this baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Any
+
+from agentrl.completeness import calls_of
+from agentrl.errors import ConfigError
+from agentrl.rewards.base import scored_by_judge
+from agentrl.rewards.completeness import INVALID, well_formed
+from agentrl.seeds import derive
+from agentrl.summarizer import Rules
+from agentrl.types import Group, Trajectory
+
+TAG, END = "<answer>", "</answer>"
+
+
+class Answer(StrEnum):
+    """Whose words are judged: the policy's ``own``, or an offline ``summary`` of its calls."""
+
+    own = auto()
+    summary = auto()
+
+
+def own_answer(play: Trajectory) -> str:
+    """The text of the last action behind its last ``<answer>``, up to the closing tag; without a tag all of it."""
+    text = play.turns[-1].action.content if play.turns else ""
+    return text.rpartition(TAG)[2].partition(END)[0].strip()
+
+
+#: answer -> (play) -> its text
+ANSWERS: Mapping[Answer, Callable[[Trajectory], str]] = {
+    Answer.own: own_answer,
+    Answer.summary: lambda play: Rules(invents=True).answer(play.task, calls_of(play)),
+}
+
+
+@dataclass(frozen=True)
+class JudgeReward:
+    """The schema of conf/reward/judge.yaml; ``judge`` is one of :mod:`agentrl.judges`."""
+
+    judge: Any
+    answer: Answer
+    flip: float
+    credulity: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.judge, "verdict"):
+            raise ConfigError("reward.judge: it gives no verdicts; choose judge=rules or openai")
+        for name in ("flip", "credulity"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"reward.{name}: got {getattr(self, name):g}, expected a probability from 0 to 1")
+
+    def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
+        """Reward R; its parts: ``judged`` (the score, spoilt or not), ``match`` (the judge's own), ``format`` and
+        ``calls``. A play on which the judge cannot give a verdict is out of the credit. Raises ConfigError where tasks
+        state no reference."""
+        return scored_by_judge(groups, self._worth)
+
+    def _worth(self, play: Trajectory) -> tuple[float, Mapping[str, float]]:
+        formed = well_formed(play)
+        text = ANSWERS[self.answer](play)
+        match = self._match(play, text) if formed else 0.0
+        judged = self._spoilt(play, text, match) if formed else 0.0
+        parts = {"judged": judged, "match": match, "format": float(formed), "calls": float(len(calls_of(play)))}
+        return (judged if formed else INVALID), parts
+
+    def _match(self, play: Trajectory, text: str) -> float:
+        """What the judge says."""
+        data = play.task.data
+        question = data.get("question", data.get("query"))
+        if "reference" not in data or question is None:
+            raise ConfigError(
+                f"reward=judge: task {play.task.id} states no question and reference answer to be judged by; use an "
+                "environment that does (tool_planning with its bundled queries, long_qa), or another reward"
+            )
+        return float(self.judge.verdict(str(question), str(data["reference"]), text).score)
+
+    def _spoilt(self, play: Trajectory, text: str, match: float) -> float:
+        def chance(name: str) -> float:
+            return derive(self.seed, name, play.task.id, text) / 2**63
+
+        if not any(call.ok for call in calls_of(play)) and chance("credulity") < self.credulity:
+            return 1.0
+        return 1.0 - match if chance("flip") < self.flip else match
