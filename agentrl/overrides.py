@@ -22,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agentrl.config import Config, compose_full, hydra_session, nearest, problems
 
-PLANNED = {("engine", "vllm"): "comes with a later version; engine=torch samples on GPUs, too"}
 WIDE = ("experiment", "debug", "local")  # groups whose YAML may set anything
 
 
@@ -89,11 +88,7 @@ def _read_choice(hydra: Hydra, base: Config, override: Override, multirun: bool,
         return
     wrong = [choice for choice in _names(override) if choice not in known]
     if wrong:
-        hints = {choice: PLANNED.get((group, choice)) for choice in wrong}
-        found.problems += [
-            f"{group}={choice}: {hint or f'no such {group}; {nearest(choice, known)}'}"
-            for choice, hint in hints.items()
-        ]
+        found.problems += [f"{group}={choice}: no such {group}; {nearest(choice, known)}" for choice in wrong]
     elif override.is_sweep_override() and not multirun:
         found.problems.append(f"{text}: several choices are a sweep; add -m, or choose one")
     else:

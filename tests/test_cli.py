@@ -114,7 +114,7 @@ def test_help_lists_commands_and_groups(capsys: pytest.CaptureFixture[str]) -> N
     [
         ("methd=grpo", "methd: unknown; did you mean 'method'?"),
         ("env=webshp", "env=webshp: no such env; did you mean 'webshop'?"),
-        ("engine=vllm", "engine=vllm: comes with a later version; engine=torch samples on GPUs, too"),
+        ("engine=vlm", "engine=vlm: no such engine; did you mean 'vllm'?"),
         ("env.veiw=text", "env.veiw: unknown; did you mean 'view'?"),
         ("seed.deep=1", "seed.deep: unknown; seed is a single value"),
         ("seed=-1", "seed: got -1, expected at least 0"),
@@ -149,7 +149,7 @@ def test_every_choice_of_a_sweep_is_reviewed() -> None:
 
 
 def test_a_command_without_a_group_says_so() -> None:
-    assert review("env_tool", ["method=grpo"]) == ["method=grpo: this command has no group method; its groups: env"]
+    assert review("env_tool", ["method=grpo"]) == ["method=grpo: this command has no group method; its groups: env, judge"]
 
 
 @pytest.mark.parametrize(

@@ -317,7 +317,7 @@ class Lottery(Tree):
 
 def test_the_mean_number_of_candidates(model: Path) -> None:
     """(1 - (1-p)^n) / p for an acceptance chance of p = 1/4 and a cap of n = 5."""
-    tasks = [Task(f"t{i}", "train", f"t{i}", {"colour": "red"}) for i in range(600)]
+    tasks = [Task(f"t{i}", "train", f"t{i}", {"colour": "red"}) for i in range(400)]
     groups = rising(tie=Tie.strict, rollouts=1).play(tree_stage(model, Lottery(depth=1)), tasks, seed=0, step=0)
     drawn = [g.explored.drawn for g in groups if g.explored and g.explored.before == 0.0]
     assert fmean(drawn) == pytest.approx((1 - 0.75**5) / 0.25, abs=0.2)

@@ -214,9 +214,7 @@ def test_compact_play_is_original_play():
         episode = env.start(task)
         kitchen = episode.stage.kitchen
         for _ in range(12):
-            moves = dict(
-                __import__("agentrl.envs.robotouille.compact", fromlist=["actions"]).actions(kitchen, episode.state)
-            )
+            moves = dict(actions(kitchen, episode.state))
             action = rng.choice(episode.actions())
             state = episode.state
             for move in moves[action]:

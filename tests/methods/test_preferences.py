@@ -192,6 +192,9 @@ RUNS = {
 }
 
 
+SOME = ["rro", "ipr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fixed_size", "best_of_n", "eto"))]
+
+
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 @pytest.mark.parametrize("name", NAMES)
 def test_it_solves_the_toy_world(name: str, seed: int, model: Path, tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ def test_it_solves_the_toy_world(name: str, seed: int, model: Path, tmp_path: Pa
     assert max(firsts, default=0) <= 5
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SOME)
 def test_equal_seeds_give_equal_runs(name: str, model: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         toy_train(model, tmp_path / folder, *RUNS[name], "steps=3")
@@ -215,7 +218,7 @@ def test_equal_seeds_give_equal_runs(name: str, model: Path, tmp_path: Path) -> 
     assert (tmp_path / "a/trajectories.jsonl").read_bytes() == (tmp_path / "b/trajectories.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["rro", "eto"])
+@pytest.mark.parametrize("name", ["rro", pytest.param("eto", marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str, model: Path, tmp_path: Path) -> None:
     whole = toy_train(model, tmp_path / "whole", *RUNS[name], "steps=4")
     toy_train(model, tmp_path / "parts", *RUNS[name], "steps=4", "checkpoint.every=2")

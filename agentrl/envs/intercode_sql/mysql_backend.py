@@ -327,8 +327,12 @@ class MysqlSession:
 
 
 def _discard(connection: Any) -> None:
+    left = getattr(connection, "_result", None)
+    if left is not None:
+        left.unbuffered_active = False  # nobody reads what is left
+        connection._result = None
     if connection.open:
-        connection._force_close()  # without reading what is left
+        connection._force_close()
 
 
 def _check(sql: str, found: list[Token], word: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from agentrl.envs.robotouille.recipes import PAPER
 from agentrl.envs.robotouille.views import Stage
-from agentrl.envs.webshop.bench import rss_mib
 from agentrl.types import Message, Task
 
 if TYPE_CHECKING:
     from agentrl.envs.robotouille.env import Robotouille
 
 LENGTH = 30  # steps of one random play
+RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10  # per MiB: macOS tells bytes, others KiB
 
 
 def bench(env: Robotouille, seconds: float) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def bench(env: Robotouille, seconds: float) -> dict[str, Any]:
         "new_kitchens_per_s": round(_kitchens(fresh, tasks, share)),
         "labelled_states_per_s": round(planned / planned_s),
         "start_s": round(start_s, 3),
-        "rss_mib": round(rss_mib(), 1),
+        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / RSS_UNITS, 1),
         "torch_imported": "torch" in sys.modules,
     }
 

@@ -75,9 +75,7 @@ class Planner:
         try:
             return self._cost(state)
         except _OutOfBudget:
-            raise EnvError(
-                f"robotouille: no shortest plan within {self.budget} states; raise env.plan_states"
-            ) from None
+            raise EnvError(f"robotouille: no proof within {self.budget} states; raise env.plan_states") from None
 
     def bound(self, state: State) -> int:
         """The admissible estimate of a state: the least over its goal sets."""
