@@ -105,7 +105,7 @@ def build() -> PreTrainedTokenizerFast:
         eos_token=END,
         chat_template=TEMPLATE,
         clean_up_tokenization_spaces=False,
-        model_max_length=1024,
+        model_max_length=16384,
     )
 
 

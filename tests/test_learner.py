@@ -116,7 +116,8 @@ def test_micro_batches_cover_every_row_once_within_the_budget() -> None:
 @pytest.mark.parametrize("window", [False, True])
 def test_whole_batch_equals_the_sum_of_its_micro_batches(name: str, window: bool) -> None:
     groups = with_true_logprobs(random_groups(0, window=window), TinyPolicy(1))
-    for dtype, tolerance in ((torch.float32, 3e-6), (torch.float64, 1e-12)):
+    exact = 1e-6 if name in ("ppo", "reinforce_pp") else 1e-12  # what the passes before the update tell is float32
+    for dtype, tolerance in ((torch.float32, 3e-6), (torch.float64, exact)):
         whole = loss_and_gradient(groups, name, policy=TinyPolicy(dtype=dtype), micro_tokens=1_000_000)
         for micro_tokens in (1, 40, 100):
             part = loss_and_gradient(groups, name, policy=TinyPolicy(dtype=dtype), micro_tokens=micro_tokens)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from agentrl.chat import Chat
 from agentrl.engine.base import Completion, Engine, Request, Sampling
@@ -20,9 +20,6 @@ from agentrl.errors import ConfigError
 from agentrl.rollout.base import Stage
 from agentrl.rollout.independent import Independent
 from agentrl.types import Group, Task
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -54,14 +51,14 @@ class Cutting:
         return self._engine.version
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> Any:
         return self._engine.dtype
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """The engine's completions, cut."""
         return [self._cut(completion) for completion in self._engine.generate(requests, sampling)]
 
-    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+    def load(self, weights: Iterable[tuple[str, Any]], version: int) -> None:
         self._engine.load(weights, version)
 
     def checksum(self) -> str | None:

@@ -211,7 +211,14 @@ def test_asks_survive_their_own_words(compact) -> None:
     for task in compact.tasks("train"):
         ask = Ask.from_dict(task.data["question"]["ask"])
         assert read_ask(ask.action) == ask
-    for wrong in ("select", "select name", "select name from", "selectname from a", "select name from a where", "submit x"):
+    for wrong in (
+        "select",
+        "select name",
+        "select name from",
+        "selectname from a",
+        "select name from a where",
+        "submit x",
+    ):
         assert read_ask(wrong) is None
 
 
@@ -263,7 +270,11 @@ def test_missing_and_damaged_data_are_told(tmp_path) -> None:
     with pytest.raises(DataError, match="could not be read"):
         InterCodeSql(data=str(tmp_path)).tasks("train")
     path = tmp_path / "questions.json"
-    for content, told in (("{", "could not be read"), ("[]", "no list"), ('[{"db": "x"}]', "lacks gold, query, hardness")):
+    for content, told in (
+        ("{", "could not be read"),
+        ("[]", "no list"),
+        ('[{"db": "x"}]', "lacks gold, query, hardness"),
+    ):
         path.write_text(content)
         with pytest.raises(DataError, match=told):
             read_questions(path)

@@ -13,7 +13,6 @@ from agentrl.envs.intercode_sql.schema import INT
 from agentrl.envs.intercode_sql.store import Limits
 
 
-
 @pytest.fixture(scope="module")
 def backend():
     env = InterCodeSql(databases=3, questions=2, instructions=2_000_000)
@@ -182,7 +181,7 @@ def test_writes_do_what_they_say(session, table: str, sql: str) -> None:
 
 PIECES = st.sampled_from(
     "SELECT FROM WHERE GROUP BY ORDER HAVING LIMIT JOIN ON AS AND OR NOT IN ( ) , * . = > 'a' 1 name id count(*) NULL"
-    " UNION ALL EXISTS CASE WHEN THEN END LIKE BETWEEN DISTINCT singer INTERVAL DAY -- /* */ ; ` \" @ % CREATE TABLE".split()
+    ' UNION ALL EXISTS CASE WHEN THEN END LIKE BETWEEN DISTINCT singer INTERVAL DAY -- /* */ ; ` " @ % CREATE TABLE'.split()
 )
 
 

@@ -115,7 +115,9 @@ def test_the_gold_queries_of_all_questions(spider) -> None:
         if spider.gold(spider.start(task).question).error is not None
     }
     assert failed <= bad
-    questions = sum(len(InterCodeSql(data=str(FOLDER), val=10**4, test=10**4).tasks(s)) for s in ("train", "val", "test"))
+    questions = sum(
+        len(InterCodeSql(data=str(FOLDER), val=10**4, test=10**4).tasks(s)) for s in ("train", "val", "test")
+    )
     assert questions == 1034
 
 

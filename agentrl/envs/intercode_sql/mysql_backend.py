@@ -1,6 +1,6 @@
 """Statements on a real MySQL or MariaDB server, episodes isolated and in parallel.
 
-Reads run in a READ ONLY transaction on a connection of a pool, so that any number of episodes share the databases.
+Reads run read-only on a connection of a pool, so that any number of episodes share the databases.
 The first write gives an episode a copy of its database under another name, dropped when the episode closes; all that
 it does then happens there. Server administration, files, locks, other databases' data and executable comments are
 refused before the server sees them; a statement's time and rows are capped.
@@ -44,8 +44,10 @@ FORBIDDEN_CALLS = words(
 )
 FORBIDDEN_SCHEMAS = frozenset({"mysql", "performance_schema", "sys"})
 CHANGES = (exp.Insert, exp.Update, exp.Delete, exp.TruncateTable, exp.Alter)
+GONE, LOST = 2006, 2013  # the client's codes of a connection that broke
 TIMEOUTS = {1969, 3024, 1317}  # MariaDB's and MySQL's codes of a statement that took too long
-ORDER_KEEPING = "utf8mb4_general_ci"
+COLLATION = "utf8mb4_general_ci"
+READ_ONLY, READ_WRITE = "SET SESSION TRANSACTION READ ONLY", "SET SESSION TRANSACTION READ WRITE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,8 @@ class MysqlBackend:
             connection = pymysql.connect(
                 **self._server,
                 charset="utf8mb4",
-                collation=ORDER_KEEPING,
-                autocommit=False,
+                collation=COLLATION,
+                autocommit=True,
                 local_infile=False,
                 connect_timeout=10,
                 read_timeout=self.limits.timeout_s + 30,
@@ -140,6 +142,7 @@ class MysqlBackend:
         limit = f"max_statement_time = {seconds}" if maria else f"max_execution_time = {int(seconds * 1000)}"
         with connection.cursor() as cursor:
             cursor.execute(f"SET SESSION {limit}")
+            cursor.execute(READ_ONLY)
         return connection
 
     def _value(self, connection: Any, sql: str) -> Any:
@@ -162,7 +165,11 @@ class MysqlBackend:
                 ):
                     self._compare(connection, given)
                 else:
+                    connection.query(READ_WRITE)
+                    connection.begin()
                     _load(connection, given)
+                    connection.commit()
+                    connection.query(READ_ONLY)
             self._ready.add(database)
 
     def _compare(self, connection: Any, given: Database) -> None:
@@ -170,7 +177,6 @@ class MysqlBackend:
             cursor.execute(f"SHOW TABLES FROM `{given.name}`")
             there = {str(row[0]).lower() for row in cursor.fetchall()}
         counts = {name: self._value(connection, f"SELECT COUNT(*) FROM `{given.name}`.`{name}`") for name in there}
-        connection.rollback()
         wanted = {table.name.lower(): len(given.rows.get(table.name, ())) for table in given.tables}
         if counts != wanted:
             raise DataError(
@@ -178,32 +184,41 @@ class MysqlBackend:
                 " use a server without a database of that name"
             )
 
+    @contextmanager
+    def _writing(self) -> Iterator[Any]:
+        """A cursor on a connection that may write while it is used."""
+        with self.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(READ_WRITE)
+            yield cursor
+            cursor.execute(READ_ONLY)
+
     def copy(self, database: str) -> str:
         """A copy of a database, without foreign keys; its name."""
         name = f"{COPY}{uuid.uuid4().hex[:16]}"
-        with self.connection() as connection, connection.cursor() as cursor:
-            self._copies.add(name)
-            cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE {ORDER_KEEPING}")
+        self._copies.add(name)
+        with self._writing() as cursor:
+            cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE {COLLATION}")
             for table in self._databases[database].tables:
                 cursor.execute(f"CREATE TABLE `{name}`.`{table.name}` LIKE `{database}`.`{table.name}`")
                 cursor.execute(f"INSERT INTO `{name}`.`{table.name}` SELECT * FROM `{database}`.`{table.name}`")
-            connection.commit()
         return name
 
     def drop(self, name: str) -> None:
-        with self.connection() as connection, connection.cursor() as cursor:
+        with self._writing() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
         self._copies.discard(name)
 
     def execute(self, database: str, sql: str, read_only: bool) -> Result:
-        """Run one statement with this database in use, in a transaction of its own."""
+        """Run one statement with this database in use, as a transaction of its own."""
         import pymysql
 
         with self.connection() as connection:
             try:
-                connection.select_db(database)
-                with connection.cursor() as plain:
-                    plain.execute("START TRANSACTION READ ONLY" if read_only else "START TRANSACTION")
+                if connection.db != database.encode():
+                    connection.select_db(database)
+                    connection.db = database.encode()
+                if not read_only:
+                    connection.query(READ_WRITE)
                 cursor = connection.cursor(pymysql.cursors.SSCursor)
                 cursor.execute(sql)
                 result = self._fetch(cursor)
@@ -211,18 +226,17 @@ class MysqlBackend:
                     _discard(connection)  # rows are left to read
                     return result
                 cursor.close()
-                connection.rollback() if read_only else connection.commit()
-                return result
             except pymysql.MySQLError as error:
                 code, text = (*error.args, "", "")[:2]
-                if connection.open and not isinstance(error, pymysql.err.InterfaceError) and code not in (2006, 2013):
-                    connection.rollback()
-                else:
+                result = Result(error=INTERRUPTED if code in TIMEOUTS | {LOST} else str(text or error))
+                if isinstance(error, pymysql.err.InterfaceError) or code in (GONE, LOST):
                     _discard(connection)
-                return Result(error=INTERRUPTED if code in TIMEOUTS | {2013} else str(text or error))
             except (ValueError, UnicodeError) as error:
                 _discard(connection)
                 return Result(error=f"Data cannot be shown: {error}")
+            if not read_only and connection.open:
+                connection.query(READ_ONLY)
+            return result
 
     def _fetch(self, cursor: Any) -> Result:
         if cursor.description is None:
@@ -358,13 +372,13 @@ def _load(connection: Any, given: Database) -> None:
     """Create a database with its tables and rows."""
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
-        cursor.execute(f"CREATE DATABASE `{given.name}` CHARACTER SET utf8mb4 COLLATE {ORDER_KEEPING}")
-        cursor.execute(f"USE `{given.name}`")
+        cursor.execute(f"CREATE DATABASE `{given.name}` CHARACTER SET utf8mb4 COLLATE {COLLATION}")
+        connection.select_db(given.name)
+        connection.db = given.name.encode()
         for table in given.tables:
             cursor.execute(table.create_text())
             rows = list(given.rows.get(table.name, ()))
             marks = ", ".join(["%s"] * len(table.columns))
             for start in range(0, len(rows), 500):
                 cursor.executemany(f"INSERT INTO `{table.name}` VALUES ({marks})", rows[start : start + 500])
-        connection.commit()
         cursor.execute("SET SESSION sql_mode = @@GLOBAL.sql_mode")
