@@ -2,6 +2,7 @@
 
     python scripts/learning_study.py demo    # VSPO against continued SFT and reward-filtered SFT
     python scripts/learning_study.py wide    # VSPO against GRPO on goals of widely spread difficulty, equal rollouts
+    python scripts/learning_study.py worlds --seeds 3    # GRPO on each of the other bundled worlds
 
 Each run uses one thread; ``--workers`` run at once. Finished runs (summary.json says done) are not run again, so a
 study that was interrupted goes on where it stopped. The arms differ in nothing but the overrides listed here. Compute
@@ -31,6 +32,10 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     "wide": {
         "VSPO": ["method=vspo", "env.difficulty=wide"],
         "GRPO": ["method=grpo", "reward=prs", "env.difficulty=wide"],
+    },
+    "worlds": {
+        name: ["method=grpo", f"env={name}"]
+        for name in ("intercode_sql", "robotouille", "search_qa", "long_qa", "tool_planning")
     },
 }
 T975 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 9: 2.262}  # Student's t by degrees of freedom
