@@ -149,7 +149,9 @@ def test_every_choice_of_a_sweep_is_reviewed() -> None:
 
 
 def test_a_command_without_a_group_says_so() -> None:
-    assert review("env_tool", ["method=grpo"]) == ["method=grpo: this command has no group method; its groups: env, judge"]
+    assert review("env_tool", ["method=grpo"]) == [
+        "method=grpo: this command has no group method; its groups: env, judge"
+    ]
 
 
 @pytest.mark.parametrize(

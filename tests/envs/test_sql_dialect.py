@@ -120,7 +120,7 @@ ROWS = {
         (2, None),
         (3, "Zoë "),
     ],
-    "SELECT k.id, COUNT(a.id) AS n FROM animal a RIGHT JOIN keeper k ON a.keeper_id = k.id GROUP BY 1 ORDER BY n DESC": [
+    "SELECT k.id, COUNT(a.id) AS n FROM animal a RIGHT JOIN keeper k ON keeper_id = k.id GROUP BY 1 ORDER BY n DESC": [
         (1, 2),
         (2, 1),
         (3, 0),
@@ -228,7 +228,7 @@ def test_rows_lie_in_order_of_the_key(run) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda text: "", "no CREATE TABLE"),
+        (lambda _: "", "no CREATE TABLE"),
         (lambda text: text.replace("USE `Zoo`;", ""), "before any USE"),
         (lambda text: text.replace("(5);", "(5, 6), (7, 8), (9"), None),
         (lambda text: text.replace("(1,'Max')", "(1)"), "has not 2 values"),

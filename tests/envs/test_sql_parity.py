@@ -114,11 +114,8 @@ def test_the_gold_queries_of_all_questions(spider) -> None:
         for task in spider.tasks(split)
         if spider.gold(spider.start(task).question).error is not None
     }
-    assert failed <= bad
-    questions = sum(
-        len(InterCodeSql(data=str(FOLDER), val=10**4, test=10**4).tasks(s)) for s in ("train", "val", "test")
-    )
-    assert questions == 1034
+    assert failed == bad
+    assert len(bad) == 6
 
 
 def test_panels_of_spider(spider) -> None:

@@ -1,12 +1,12 @@
 """The compact view: a question, the tables and the last result in 20 to 90 known words, for a tiny model.
 
 Each turn shows all that the next action depends on: the tables with their columns (a column that refers to another
-table is shown by that table's name), the last query and what it gave::
+table is shown by that table's name), the last query and what it gave, and how many actions are left::
 
     find name with type = seamless
-    tables teacher name salary country | course name type value teacher | student name age city course | none
+    tables teacher name salary country | course name type value teacher | student name age city course | none | left 10
     > select name from course where type = seamless
-    tables ... | query select name from course where type = seamless | result 3 lumeno norwell corvane
+    tables ... | query select name from course where type = seamless | result 3 lumeno norwell corvane | left 9
     > submit
 
 Only generated questions have this view. The grammar of queries is in ``questions.FORMS``.
@@ -63,13 +63,16 @@ class Compact:
     def observe(self, episode: SqlEpisode) -> str:
         if episode.done:
             return DONE
-        head = shown_tables(episode.schema())
+        return f"{shown_tables(episode.schema())} | {self._last(episode)} | left {episode.left}"
+
+    def _last(self, episode: SqlEpisode) -> str:
+        """The last query and what it gave."""
         if episode.invalid:
-            return f"{head} | error"
+            return "error"
         if episode.result is None:
-            return f"{head} | none"
-        query = f"{head} | query {episode.said}"
-        return f"{query} | error" if episode.result.rows is None else f"{query} | {shown_result(episode.result.rows)}"
+            return "none"
+        told = "error" if episode.result.rows is None else shown_result(episode.result.rows)
+        return f"query {episode.said} | {told}"
 
     def move(self, episode: SqlEpisode, text: str) -> Move:
         text = text.strip()

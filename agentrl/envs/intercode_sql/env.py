@@ -82,6 +82,7 @@ class EpisodeState:
     invalid: bool
     skipped: bool
     done: bool
+    turns: int
 
 
 class SqlEpisode:
@@ -94,6 +95,7 @@ class SqlEpisode:
         self.result: Result | None = None
         self.said = ""
         self.invalid = self.skipped = self.done = False
+        self.turns = 0
         self._env = env
         self._view = env.view_of
 
@@ -101,6 +103,11 @@ class SqlEpisode:
     def compact(self) -> bool:
         """Is this episode shown in the compact view?"""
         return isinstance(self._view, Compact)
+
+    @property
+    def left(self) -> int:
+        """How many more actions ``env.max_turns`` allows."""
+        return max(0, self._env.max_turns - self.turns)
 
     @property
     def reward_now(self) -> float:
@@ -144,6 +151,7 @@ class SqlEpisode:
         """
         move = self._view.move(self, action.content)
         before = self._env.score(self.question, self.result)
+        self.turns += 1
         self.invalid = move.kind == "invalid"
         if move.kind == "submit":
             return self._submit(before)
@@ -177,7 +185,14 @@ class SqlEpisode:
 
     def snapshot(self) -> EpisodeState:
         return EpisodeState(
-            self.task, self.session.snapshot(), self.result, self.said, self.invalid, self.skipped, self.done
+            self.task,
+            self.session.snapshot(),
+            self.result,
+            self.said,
+            self.invalid,
+            self.skipped,
+            self.done,
+            self.turns,
         )
 
     def close(self) -> None:
@@ -331,6 +346,7 @@ class InterCodeSql:
             "data": f"bundled-{self.databases}-{self.questions}-{self.seed}" if bundled else self.store.hash,
             "view": self.view if self.view == "compact" else self.wrapper,
             "max_chars": self.max_chars,
+            "max_turns": self.max_turns,
             "compat": self.compat,
             "backend": self.backend_of.name,
             "limits": [self.instructions, self.max_rows]
@@ -359,6 +375,7 @@ class InterCodeSql:
         episode = SqlEpisode(self, state.task, self.backend_of.open(state.session))
         episode.result, episode.said = state.result, state.said
         episode.invalid, episode.skipped, episode.done = state.invalid, state.skipped, state.done
+        episode.turns = state.turns
         return episode
 
     @cached_property
