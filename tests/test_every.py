@@ -1,0 +1,55 @@
+"""Every method trains on every bundled world: two batches by the real loop, with the tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentrl import config, loop
+
+CONF = Path(__file__).parents[1] / "conf"
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+ENVS = sorted(path.stem for path in (CONF / "env").glob("*.yaml"))
+SMALL = """
+    tasks_per_step=2 learner.minibatches=1 eval.tasks=2 log=files env.max_turns=3 device=cpu
+""".split()
+
+
+@pytest.fixture(scope="module")
+def shared_worlds() -> Iterator[None]:
+    """Worlds are read-only: one of each is built for all pairs."""
+    built: dict[str, Any] = {}
+    build = config.build
+
+    def once(node: Any) -> Any:
+        if not str(node._get_full_key(None)) == "env":
+            return build(node)
+        key = repr(config.plain(node))
+        if key not in built:
+            built[key] = build(node)
+        return built[key]
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(config, "build", once)
+    yield
+    patch.undo()
+    for env in built.values():
+        env.close()
+
+
+@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize("method", METHODS)
+def test_two_batches(method: str, env: str, shared_worlds: None, tmp_path: Path) -> None:
+    words = [f"method={method}", f"env={env}", f"run_dir={tmp_path / 'run'}", *SMALL]
+    cfg = config.compose("train", words)
+    cfg.steps = 2 * config.build(cfg.learner).updates
+    config.check(cfg)
+    result = loop.train(cfg)
+    assert result["status"] == "done"
+    assert result["steps"] == cfg.steps
+    assert result["episodes"] > 0
+    assert result["method"] == method
+    assert result["env"] == env
