@@ -2,8 +2,8 @@
 
 Two stages: turns of careful shoppers, until titles are read and matched; then turns of hasty ones, so that the base can
 read but shops badly and reinforcement learning has something to find. The defaults are those of the shipped base: 2,500
-steps of at most 6,144 tokens (about 14 million tokens): 17 minutes of a core that has nothing else to do. Progress, and the probability of careful actions on fabricated
-pages (the gate), are printed as it goes.
+steps of at most 6,144 tokens (about 14 million), 17 minutes of a core that has nothing else to do. Progress, and the
+probability of careful actions on fabricated pages (the gate), are printed as it goes.
 """
 
 from __future__ import annotations
