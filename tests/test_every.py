@@ -13,9 +13,7 @@ from agentrl import config, loop
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 ENVS = sorted(path.stem for path in (CONF / "env").glob("*.yaml"))
-SMALL = """
-    tasks_per_step=2 learner.minibatches=1 eval.tasks=2 log=files env.max_turns=3 device=cpu
-""".split()
+SMALL = ["tasks_per_step=2", "learner.minibatches=1", "eval.tasks=2", "log=files", "env.max_turns=3", "device=cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +23,7 @@ def shared_worlds() -> Iterator[None]:
     build = config.build
 
     def once(node: Any) -> Any:
-        if not str(node._get_full_key(None)) == "env":
+        if str(node._get_full_key(None)) != "env":
             return build(node)
         key = repr(config.plain(node))
         if key not in built:
@@ -40,9 +38,10 @@ def shared_worlds() -> Iterator[None]:
         env.close()
 
 
+@pytest.mark.usefixtures("shared_worlds")
 @pytest.mark.parametrize("env", ENVS)
 @pytest.mark.parametrize("method", METHODS)
-def test_two_batches(method: str, env: str, shared_worlds: None, tmp_path: Path) -> None:
+def test_two_batches(method: str, env: str, tmp_path: Path) -> None:
     words = [f"method={method}", f"env={env}", f"run_dir={tmp_path / 'run'}", *SMALL]
     cfg = config.compose("train", words)
     cfg.steps = 2 * config.build(cfg.learner).updates
