@@ -21,11 +21,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo", "ppo", "reinforce_pp", "cispo", "dpo"])
 def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: Path) -> None:
     shaped = ["reward=env"] if method == "vspo" else []  # its own reward waits for successes, too rare here at first
-    result = toy_train(model, tmp_path, f"method={method}", "steps=60", *shaped)
+    steps = 90 if method == "ppo" else 60  # its critic has to learn first
+    result = toy_train(model, tmp_path, f"method={method}", f"steps={steps}", *shaped)
     assert result["eval"]["before"]["sampled"]["success"] < 0.3
     assert result["eval"]["after"]["sampled"]["success"] > 0.9
     assert result["status"] == "done"
-    assert result["steps"] == 60
+    assert result["steps"] == steps
     assert (tmp_path / "summary.json").is_file()
     assert (tmp_path / "curve.png").is_file()
 

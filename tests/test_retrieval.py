@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -393,7 +394,9 @@ def test_no_server_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     path = write(tmp_path / "c.jsonl", {"id": "1", "contents": '"Moon"\nfar'})
     words = [sys.executable, "-m", "agentrl", "serve", "retriever", f"corpus={path}", "port=0", "server.index=index"]
-    server = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background suite ignores it
+    server = subprocess.Popen(words, cwd=tmp_path, preexec_fn=listen, **pipes)
     try:
         assert server.stdout is not None
         line = server.stdout.readline()
