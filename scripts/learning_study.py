@@ -142,7 +142,7 @@ def picture(found: dict[str, list[Path]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
     last = max(metric(folders[0], "rollout/success")[-1][0] for arm, folders in found.items() if learns(arm))
     for number, (arm, folders) in enumerate(found.items()):
         color = f"C{number}"
@@ -156,10 +156,12 @@ def picture(found: dict[str, list[Path]], path: Path) -> None:
             axes.plot(steps, mean, color=color, linewidth=2, label=f"{arm}: training batches")
         place = [last * (1.03 + 0.03 * number)] * len(after)
         axes.plot(place, after, "o", color=color, label=f"{arm}: held-out, after training")
-    before = [success(summary(folder), "before", "sampled") for folders in found.values() for folder in folders]
-    axes.plot([0], [statistics.fmean(before)], "k*", label="held-out, before training")
+    for number, folders in enumerate(found.values()):
+        before = statistics.fmean(success(summary(folder), "before", "sampled") for folder in folders)
+        label = "held-out, before training" if number == 0 else None
+        axes.plot([0], [before], "*", color=f"C{number}", label=label)
     axes.set(xlabel="optimiser steps", ylabel="success, sampled at T = 1", ylim=(0, 1))
-    axes.legend(fontsize="small", loc=(0.38, 0.24))
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
