@@ -92,6 +92,8 @@ def test_the_benchmarks_test_panel_is_the_published_one():
     assert {task.data["seed"] for task in tasks} == set(range(42, 421, 42))
     assert [env.start(task).task.data["cap"] for task in tasks[:10]] == [15, 21, 36, 15, 23, 35, 54, 66, 95, 86]
     assert require_disjoint(env)["val"]["tasks"] == 20
+    one = Robotouille(source="benchmark", recipes=["cheeseburger"], seeds=[42], train=8, val=4).tasks("test")
+    assert len(one) == 1  # and no double cheeseburger
     four = Robotouille(source="benchmark", recipes=["paper"], seeds=[42], train=8, val=4).tasks("test")
     assert [task.data["task"] for task in four] == ["cheese_sandwich", "burger", "cheeseburger", "double_cheeseburger"]
     assert sorted(task.data["cap"] for task in four) == [15, 15, 23, 35]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from agentrl.errors import ConfigError, DataError
 
 SYNCHRONOUS = "synchronous"  # the folder of the benchmark's ten tasks, numbered from 0
 STEPS = tuple(task.steps for task in BENCHMARK.values())
+NUMBER = re.compile(r"^[0-9.]+_")
 
 
 def choose(known: Sequence[str], recipes: Sequence[str]) -> list[str]:
@@ -28,7 +30,7 @@ def choose(known: Sequence[str], recipes: Sequence[str]) -> list[str]:
         return list(known)
     found: list[str] = []
     for name in (one for recipe in recipes for one in (PAPER if recipe == "paper" else (recipe,))):
-        matching = [stem for stem in known if name in (stem, stem.partition("_")[2])]
+        matching = [stem for stem in known if name in (stem, NUMBER.sub("", stem))]
         if not matching:
             raise ConfigError(f"env.recipes names {name!r}; expected paper, or some of {', '.join(known)}")
         found += matching
