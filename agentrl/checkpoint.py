@@ -14,7 +14,6 @@ flattened into one safetensors file of its tensors and one JSON file of the rest
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from agentrl.errors import CheckpointError
+from agentrl.hashes import file_sha256
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -96,7 +96,7 @@ def seal(folder: Path, step: int, parts: Mapping[str, Any]) -> None:
     """Write the parts and the manifest over all files of a folder, down to the disk: :func:`load` then verifies it."""
     for name, part in parts.items():
         _write_part(folder, name, part)
-    hashes = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+    hashes = {str(path.relative_to(folder)): file_sha256(path) for path in _files(folder)}
     manifest = {"format": FORMAT, "step": step, "parts": sorted(parts), "sha256": hashes}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     _flush(folder)
@@ -126,7 +126,7 @@ def load(folder: Path) -> Checkpoint:
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{path}: missing; the checkpoint is incomplete. Resume from another one")
-        if _sha256(path) != expected:
+        if file_sha256(path) != expected:
             raise CheckpointError(
                 f"{path}: its SHA-256 is not the one it was saved with; resume from another checkpoint"
             )
@@ -218,11 +218,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(folder: Path) -> None:

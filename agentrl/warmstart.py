@@ -30,6 +30,7 @@ from agentrl.bundled import locate
 from agentrl.config import Config
 from agentrl.envs.base import Env
 from agentrl.errors import CheckpointError, ConfigError
+from agentrl.hashes import file_sha256
 from agentrl.rollout.demonstrations import Demonstrations
 from agentrl.rollout.rejection import Rejection, Teacher
 
@@ -226,8 +227,7 @@ def weights_of(path: str) -> dict[str, str]:
         return {"path": path}
     digest = hashlib.sha256()
     for file in sorted(entry for entry in folder.iterdir() if entry.suffix in (".json", ".safetensors", ".jinja")):
-        with file.open("rb") as content:
-            digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return {"path": "", "sha256": digest.hexdigest()}
 
 

@@ -8,7 +8,7 @@ every breach of the contract.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
 from agentrl.types import Message, Messages, Split, Task
@@ -98,3 +98,11 @@ class Env(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class FieldsTravel:
+    """For environments that load their world when it is first needed: only the fields of the dataclass are pickled, and
+    another process loads its own world."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]

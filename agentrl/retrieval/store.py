@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from agentrl.errors import DataError
+from agentrl.hashes import file_sha256
 from agentrl.retrieval import bm25
 from agentrl.retrieval.base import Document, Hit
 from agentrl.retrieval.corpus import read_corpus
@@ -136,8 +137,7 @@ def _key(path: Path) -> str:
     """The hash of a corpus file and of how it is indexed."""
     about = json.dumps([FORMAT, ANALYZER, bm25.PATTERN, bm25.K1, bm25.B])
     try:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = file_sha256(path)
     except OSError as error:
         raise DataError(f"corpus {path}: {error.strerror}; give an existing file of JSON lines") from None
     return hashlib.sha256(f"{about}{content}".encode()).hexdigest()[:16]
@@ -156,7 +156,7 @@ def _make(path: Path, target: Path) -> None:
         for name in ARRAYS:
             np.save(draft / f"{name}.npy", getattr(matrix, name))
         (draft / "terms.json").write_text(json.dumps(list(numbers)), encoding="utf-8")
-        files = {entry.name: _sha256(entry) for entry in sorted(draft.iterdir())}
+        files = {entry.name: file_sha256(entry) for entry in sorted(draft.iterdir())}
         manifest = {"format": FORMAT, "corpus": digest_of(documents), "documents": len(documents), "files": files}
         (draft / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         os.chmod(draft, 0o755)
@@ -184,7 +184,7 @@ def _open(folder: Path) -> Store:
     """A verified index folder, memory-mapped. Raises DataError when a file is not as it was written."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        damaged = [name for name, sha in manifest["files"].items() if _sha256(folder / name) != sha]
+        damaged = [name for name, sha in manifest["files"].items() if file_sha256(folder / name) != sha]
     except (OSError, ValueError, KeyError) as error:
         raise _broken(folder, str(error)) from None
     if damaged:
@@ -198,8 +198,3 @@ def _open(folder: Path) -> Store:
 
 def _broken(folder: Path, why: str) -> DataError:
     return DataError(f"index {folder}: incomplete or damaged ({why}); delete the folder, and it is made again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,12 +21,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agentrl.envs.base import Expert, Step
+from agentrl.envs.base import Expert, FieldsTravel, Step
 from agentrl.envs.intercode_sql.backend import Backend, Session, SessionState, SqliteBackend
 from agentrl.envs.intercode_sql.compact import Compact
 from agentrl.envs.intercode_sql.dump import read_dump
@@ -201,7 +201,7 @@ class SqlEpisode:
 
 
 @dataclass(frozen=True)
-class InterCodeSql:
+class InterCodeSql(FieldsTravel):
     """The environment; its fields are the keys of ``conf/env/intercode_sql.yaml``. Building it loads nothing.
 
     data         ``bundled`` (generated databases), or a folder with InterCode's ``ic_spider_dev.json`` and
@@ -266,10 +266,6 @@ class InterCodeSql:
             raise ConfigError(
                 "env.backend is 'mysql' but env.dsn is empty; give env.dsn=mysql://user:password@host:port"
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Only the fields travel: another process loads its own databases."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def success_return(self) -> float:

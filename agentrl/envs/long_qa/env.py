@@ -18,12 +18,12 @@ cost a turn. There is no step limit inside: the rollout sets one. Pictures are n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agentrl.envs.base import Expert, Step
+from agentrl.envs.base import Expert, FieldsTravel, Step
 from agentrl.envs.long_qa.records import SPLITS, Record, load
 from agentrl.envs.long_qa.views import Act, CompactView, State, TextView, View, noted
 from agentrl.envs.long_qa.world import World
@@ -105,7 +105,7 @@ class LongQAEpisode:
 
 
 @dataclass(frozen=True)
-class LongQA:
+class LongQA(FieldsTravel):
     """The environment; its fields are the keys of ``conf/env/long_qa.yaml``. Building it loads nothing.
 
     data        ``bundled`` (generated questions), or a file of JSON lines (see ``records``)
@@ -156,10 +156,6 @@ class LongQA:
                 f"env.data is {self.data!r} but env.corpus is 'bundled', which knows nothing of it; give "
                 "env.corpus=FILE, the URL of a retrieval server, or env.corpus=none"
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Only the fields travel: another process loads its own world."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def success_return(self) -> float:

@@ -21,12 +21,12 @@ The original pays nothing; ours pays 1 on done. An invalid action changes nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agentrl.envs.base import Expert
+from agentrl.envs.base import Expert, FieldsTravel
 from agentrl.envs.robotouille.episode import EpisodeState, RobotouilleEpisode
 from agentrl.envs.robotouille.kitchen import Kitchen
 from agentrl.envs.robotouille.layouts import SIZES, dishes_of, problem_of
@@ -45,7 +45,7 @@ KITCHENS = 64  # kitchens kept ready
 
 
 @dataclass(frozen=True)
-class Robotouille:
+class Robotouille(FieldsTravel):
     """The environment; its fields are the keys of ``conf/env/robotouille.yaml``. Building it loads nothing.
 
     data         ``bundled``, or the folder of the original problem files (its ``synchronous`` folder is used)
@@ -94,10 +94,6 @@ class Robotouille:
             raise ConfigError(f"env.seeds is {list(self.seeds)}; expected seeds from 1, or 0 for the hand-made kitchen")
         if self.data == BUNDLED:
             choose(tuple(BENCHMARK) if self.is_benchmark else dishes_of(self.size), self.recipes)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Only the fields travel: another process makes its own kitchens."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @cached_property
     def _ready(self) -> dict[str, Stage]:

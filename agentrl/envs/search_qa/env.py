@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from agentrl.encyclopedia import KINDS, Encyclopedia, generate
 from agentrl.envs import tags
-from agentrl.envs.base import Expert, Step
+from agentrl.envs.base import Expert, FieldsTravel, Step
 from agentrl.envs.search_qa.questions import Panels, bundled_panels, file_panels, files_of
 from agentrl.envs.search_qa.scoring import MEASURES, Scorer
 from agentrl.envs.search_qa.session import Search, Session
@@ -104,7 +104,7 @@ class SearchEpisode:
 
 
 @dataclass(frozen=True)
-class SearchQA:
+class SearchQA(FieldsTravel):
     """The environment; its fields are the keys of ``conf/env/search_qa.yaml``. Building it loads nothing.
 
     data           ``bundled``, or a file or folder of questions (see ``questions``)
@@ -174,10 +174,6 @@ class SearchQA:
             )
         if self.data == BUNDLED and self.test_data:
             raise ConfigError("env.test_data is set but env.data is 'bundled', which has its own test split; drop it")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Only the fields travel: another process loads its own world and index."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def success_return(self) -> float:

@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.encyclopedia import split_of
-from agentrl.envs.base import Expert
+from agentrl.envs.base import Expert, FieldsTravel
 from agentrl.envs.tool_planning.episode import EpisodeState, PlanningEpisode
-from agentrl.envs.tool_planning.official import SPLITS, load, official_panels, stable
+from agentrl.envs.tool_planning.official import SPLITS, load, official_panels
 from agentrl.envs.tool_planning.queries import LEVELS, region_queries
 from agentrl.envs.tool_planning.sandbox import Sandbox
 from agentrl.envs.tool_planning.simulate import Simulated
 from agentrl.envs.tool_planning.world import World
 from agentrl.errors import ConfigError, DataError
+from agentrl.hashes import text_hash
 from agentrl.types import Split, Task
 
 BUNDLED = "bundled"
@@ -40,7 +41,7 @@ SCORES = ("auto", "loose", "strict", "partial")
 
 
 @dataclass(frozen=True)
-class ToolPlanning:
+class ToolPlanning(FieldsTravel):
     """The environment; its fields are the keys of ``conf/env/tool_planning.yaml``. Building it loads nothing.
 
     data           ``bundled``, or a folder of BFCL or NESTFUL files
@@ -88,10 +89,6 @@ class ToolPlanning:
                 "use env.view=text and a model that reads text"
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Only the fields travel: another process makes its own world."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
     @property
     def success_return(self) -> float:
         """All needed calls were made."""
@@ -127,7 +124,9 @@ class ToolPlanning:
                 if self.difficulty in ("mixed", data["level"]):
                     name = f"{data['level']}/{self.seed}/{region}/{number}"
                     panels[split].append(Task(name, split, region, data))
-        return {split: sorted(tasks, key=lambda t: stable(t.id))[: sizes.get(split)] for split, tasks in panels.items()}
+        return {
+            split: sorted(tasks, key=lambda t: text_hash(t.id))[: sizes.get(split)] for split, tasks in panels.items()
+        }
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:

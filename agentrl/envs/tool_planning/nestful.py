@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentrl.envs.tool_planning.official import Record, json_list, stable
+from agentrl.envs.tool_planning.official import Record, json_list
 from agentrl.errors import DataError
+from agentrl.hashes import text_hash
 
 REFERENCE = re.compile(r"\$(\w+)(?:\.([^$]+))?\$")
 RESULT = "var_result"
@@ -57,8 +58,8 @@ def _record(name: str, record: Mapping[str, Any], tools: Mapping[str, Any], dist
         )
         labels[call.get("label", f"call {number}")] = f"r{number}"
     needed = list(dict.fromkeys(call["name"] for call in calls))
-    others = sorted((tool for tool in tools if tool not in needed), key=lambda tool: stable(f"{name}/{tool}"))
-    offered = sorted([*needed, *others[:distractors]], key=lambda tool: stable(f"order/{name}/{tool}"))
+    others = sorted((tool for tool in tools if tool not in needed), key=lambda tool: text_hash(f"{name}/{tool}"))
+    offered = sorted([*needed, *others[:distractors]], key=lambda tool: text_hash(f"order/{name}/{tool}"))
     data = {
         "level": name.split("/")[1],
         "query": record["input"],

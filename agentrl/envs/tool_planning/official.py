@@ -5,22 +5,17 @@ Single-turn tasks of equal tools are one family; 20 % of the families are test, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agentrl.errors import ConfigError, DataError
+from agentrl.hashes import text_hash
 from agentrl.types import Split, Task
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Record = tuple[str, str, Mapping[str, Any]]  # task id, family, data
-
-
-def stable(text: str) -> int:
-    """A 64-bit hash of a text that is equal on every machine."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def load(folder: Path, subset: str, distractors: int) -> list[Record]:
@@ -47,8 +42,8 @@ def load(folder: Path, subset: str, distractors: int) -> list[Record]:
 def official_panels(records: Sequence[Record], sizes: Mapping[str, int]) -> dict[Split, list[Task]]:
     """Train, val and test, in an order fixed by hashes."""
     panels: dict[Split, list[Task]] = {split: [] for split in SPLITS}
-    for name, family, data in sorted(records, key=lambda record: stable(record[0])):
-        tenth = stable(family) % 10
+    for name, family, data in sorted(records, key=lambda record: text_hash(record[0])):
+        tenth = text_hash(family) % 10
         split: Split = "test" if tenth < 2 else "val" if tenth == 2 else "train"
         panels[split].append(Task(name, split, family, data))
     return {split: tasks[: sizes.get(split)] for split, tasks in panels.items()}

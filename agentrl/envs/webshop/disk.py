@@ -13,7 +13,6 @@ size and SHA-256 of every file: ``open_folder`` checks version and sizes, ``veri
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
@@ -33,6 +32,7 @@ from agentrl.envs.webshop import search
 from agentrl.envs.webshop.analyzer import analyze
 from agentrl.envs.webshop.products import Product, contents, keep, parse
 from agentrl.errors import DataError
+from agentrl.hashes import file_sha256
 
 VERSION = 1
 MARK = "shop.json"
@@ -156,7 +156,7 @@ def verify(folder: Path) -> None:
     """Compare the SHA-256 of every file (reads all of them). Raises DataError at the first that differs."""
     open_folder(folder)
     for name, file in _meta(folder)["files"].items():
-        if _sha256(folder / name) != file["sha256"]:
+        if file_sha256(folder / name) != file["sha256"]:
             raise DataError(f"{folder / name} is damaged (its SHA-256 differs); build the shop folder again")
 
 
@@ -169,11 +169,6 @@ def _meta(folder: Path) -> dict[str, Any]:
     if version != VERSION:
         raise DataError(f"{folder} has format version {version}, this program reads {VERSION}; build it again")
     return meta
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build(
@@ -205,7 +200,7 @@ def build(
     writer.finish()
     (partial / "human.json").write_text(json.dumps(human or {}), "utf-8")
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(partial.iterdir())
         if path.is_file()
     }

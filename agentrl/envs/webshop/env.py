@@ -14,12 +14,12 @@ Invalid actions change nothing and cost a turn. There is no step limit inside: t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agentrl.envs.base import Expert, Step
+from agentrl.envs.base import Expert, FieldsTravel, Step
 from agentrl.envs.webshop.disk import MARK
 from agentrl.envs.webshop.goals import Goal, human_goals, synthetic_goals
 from agentrl.envs.webshop.nouns import load_nouns
@@ -94,7 +94,7 @@ class WebShopEpisode:
 
 
 @dataclass(frozen=True)
-class WebShop:
+class WebShop(FieldsTravel):
     """The environment; its fields are the keys of ``conf/env/webshop.yaml``. Building it loads nothing.
 
     data           ``bundled`` (generated catalogue), or a folder: official files, or one made by import_webshop
@@ -140,10 +140,6 @@ class WebShop:
             raise ConfigError("env.goals is 'human' but env.data is 'bundled', which has none; give env.data=FOLDER")
         if not bundled and self.goals == "bundled":
             raise ConfigError(f"env.goals is 'bundled' but env.data is {self.data!r}; use synthetic or human goals")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Only the fields travel: another process loads its own shop."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def success_return(self) -> float:

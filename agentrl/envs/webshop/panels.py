@@ -13,22 +13,17 @@ the goals alone, not on run seeds, workers or the machine.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentrl.envs.webshop.goals import Goal
 from agentrl.errors import DataError
+from agentrl.hashes import text_hash
 from agentrl.types import Split, Task
 
 TEST_END, VAL_END = 500, 1500
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-
-
-def stable_hash(text: str) -> int:
-    """A 64-bit hash of a text that is equal on every machine."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def to_task(record: Mapping[str, Any], split: Split, number: str) -> Task:
@@ -81,14 +76,14 @@ def _by_range(goals: Sequence[Goal]) -> dict[Split, list[int]]:
 def _by_hash(goals: Sequence[Goal]) -> dict[Split, list[int]]:
     chosen: dict[Split, list[int]] = {split: [] for split in SPLITS}
     for place, goal in enumerate(goals):
-        tenth = stable_hash(goal.asin) % 10
+        tenth = text_hash(goal.asin) % 10
         chosen["test" if tenth < 2 else "val" if tenth == 2 else "train"].append(place)
     return chosen
 
 
 def _spread(goals: Sequence[Goal], places: Sequence[int]) -> list[int]:
     """The places ordered so that every product comes once before any comes again."""
-    keyed = sorted((stable_hash(f"{goals[p].asin} {goals[p].instruction_text}"), p) for p in places)
+    keyed = sorted((text_hash(f"{goals[p].asin} {goals[p].instruction_text}"), p) for p in places)
     turns: dict[str, int] = defaultdict(int)
     order: list[tuple[int, int, int]] = []
     for key, place in keyed:
