@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import errno
 import gc
+import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,6 +33,7 @@ Examples
   agentrl train                                 method=vspo env=webshop on a bundled model, on CPU or GPU
   agentrl train method=grpo steps=80 seed=1     another method, longer, another seed
   agentrl train -m method=grpo,vspo seed=0,1,2  a sweep of six runs
+  agentrl train experiment=vspo_table2          a table of a paper: all its rows, several seeds
   agentrl train resume=RUN_DIR                  continue a run
   agentrl train --help | --cfg job | --info     its groups and settings | the composed config | where it comes from
   eval "$(agentrl -sc install=bash)"            tab completion in this shell
@@ -73,6 +76,11 @@ COMMANDS: Mapping[str, Command] = {
         "serve_retriever", "serve a corpus to Search-R1's clients (corpus=FILE)", "agentrl.serve:serve_retriever"
     ),
 }
+#: what `train` becomes when the command line names an experiment, and the words that it reads itself.
+EXPERIMENT = Command(
+    "run_experiment", "a table of a paper", "agentrl.experiment:run", lambda got: int(bool(got["failed"]))
+)
+EXPERIMENT_WORDS = ("experiment", "scale", "seeds", "rows", "workers", "out", "dry_run")
 
 # What a user can mend about a disk; any other OSError is a crash.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EIO}
@@ -161,6 +169,8 @@ def _run(name: str, rest: list[str]) -> int:
     if args.config_dir:  # YAML and the Python files it names may lie side by side
         sys.path.append(str(Path(args.config_dir).resolve()))
     command = COMMANDS[name]
+    if name == "train" and any(re.match("experiment=(?!null)", word) for word in args.overrides):
+        command, rest = EXPERIMENT, _gathered(rest, args)
     runs = not (args.help or args.hydra_help or args.info)
     if runs:
         _refuse_mistakes(command, args)
@@ -179,6 +189,19 @@ def _flags(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise ConfigError(f"{', '.join(unknown)}: no such flag; known ones: agentrl train --hydra-help")
     args.overrides += more
     return args, [*args.overrides, *(word for word in rest if word not in args.overrides)]
+
+
+def _gathered(rest: list[str], args: argparse.Namespace) -> list[str]:
+    """The command line of an experiment: the words that it does not read itself become ``extra``, for its runs."""
+
+    def own(word: str) -> bool:
+        return word.partition("=")[0] in EXPERIMENT_WORDS or word.startswith("hydra")
+
+    extra = [word for word in args.overrides if not own(word)]
+    quoted = [f"extra=[{','.join(json.dumps(word) for word in extra)}]"] if extra else []
+    words = quoted + [word for word in rest if word not in extra]
+    args.overrides = [word for word in args.overrides if own(word)] + quoted
+    return words
 
 
 def _refuse_mistakes(command: Command, args: argparse.Namespace) -> None:

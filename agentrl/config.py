@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from importlib import import_module
@@ -58,6 +58,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Scale(StrEnum):
+    """Of an experiment: the bundled worlds and the tiny model, or what the paper had."""
+
+    laptop = "laptop"
+    paper = "paper"
+
+
 @dataclass(frozen=True)
 class Words:
     """The top-level words of the command line and their types; each config uses some of them."""
@@ -74,6 +81,13 @@ class Words:
     task: str | None = None
     corpus: str = ""
     port: int = 0
+    scale: Scale = Scale.laptop
+    seeds: list[int] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
+    workers: int = 0
+    out: str = ""
+    dry_run: bool = False
+    extra: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "tasks_per_step": 1, "seed": 0, "seconds": 0.1}
@@ -112,6 +126,12 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: str | Path | N
             del full["hydra"]
         resolve(full)
     return full
+
+
+def config_dir() -> Path | None:
+    """The folder that the command line in progress named as --config-dir."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ()
+    return next((Path(source.path) for source in sources if source.provider == "command-line"), None)
 
 
 def compose_full(hydra: Hydra, name: str, overrides: Sequence[str]) -> Config:
@@ -290,7 +310,7 @@ def _value_problems(path: str, name: str, node: Config, schema: Config) -> Itera
         if name not in node or OmegaConf.is_missing(node, name):
             yield f"{full}: missing; give {full}=VALUE"
         else:
-            schema[name] = node[name]
+            schema.merge_with({name: node[name]})  # unlike an assignment, it fills records inside of records
     except OmegaConfBaseException as error:
         yield f"{full}: {_first_line(error)}"
 
@@ -323,11 +343,16 @@ def _construct(node: Config) -> Any:
 
 
 def _names_class(node: Config, key: str) -> bool:
+    """Is the value of ``key`` a part, or parts by name?"""
     value = node[key]
-    return isinstance(value, DictConfig) and "_target_" in value
+    if not isinstance(value, DictConfig) or value._is_none():
+        return False
+    return "_target_" in value or (len(value) > 0 and all(_names_class(value, name) for name in _keys(value)))
 
 
 def _part(node: Config) -> Any:
+    if "_target_" not in node:
+        return {name: _part(node[name]) for name in _keys(node)}
     try:
         return _construct(node)
     except Exception as error:  # as _node_problems: whatever a class does when it is made

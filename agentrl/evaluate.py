@@ -20,14 +20,17 @@ class Evaluate:
     """What to play: the first ``tasks`` tasks of ``split``, once greedily and ``samples`` times at ``temperature``.
 
     ``every``: also evaluate on the val split each so many optimiser steps (0: only before and after training).
+    ``scores``: rewards by name (:mod:`agentrl.rewards`) that score the plays too, without anyone learning from it.
     """
 
     split: str
     tasks: int
     samples: int
     temperature: float
+    before: bool
     every: int
     val_tasks: int
+    scores: dict[str, Any]
     max_turns: int
     action_tokens: int
     context_tokens: int
@@ -42,11 +45,27 @@ class Evaluate:
         """``split`` as a checked word."""
         return self.split  # type: ignore[return-value]
 
-    def run(self, stage: Stage, panel: Panel, seed: int) -> dict[str, Any]:
-        """``{"greedy": block, "sampled": block}``; see :func:`block`."""
-        greedy = self._play(stage, panel, 0.0, 1, seed)
-        sampled = self._play(stage, panel, self.temperature, self.samples, seed)
-        return {"greedy": block(greedy, self.max_turns), "sampled": block(sampled, self.max_turns)}
+    def run(self, stage: Stage, panel: Panel, seed: int) -> Evaluation:
+        """Play the panel greedily and sampled."""
+        blocks: dict[str, Any] = {}
+        plays: list[dict[str, Any]] = []
+        for decoding, temperature, samples in (("greedy", 0.0, 1), ("sampled", self.temperature, self.samples)):
+            groups = self._play(stage, panel, temperature, samples, seed)
+            lines = self._lines(groups)
+            blocks[decoding] = block(groups, self.max_turns) | {"scores": _means([line["scores"] for line in lines])}
+            plays += [{"decoding": decoding, **line} for line in lines]
+        return Evaluation(blocks, plays)
+
+    def _lines(self, groups: Sequence[Group]) -> list[dict[str, Any]]:
+        """One record for each play that the environment did not fail."""
+        scored = {name: reward.score(groups, 0, 1) for name, reward in self.scores.items()}
+        lines = []
+        for number, group in enumerate(groups):
+            for place, play in enumerate(group.trajectories):
+                if play.stop is not Stop.env_error:
+                    judged = {name: found[number].trajectories[place] for name, found in scored.items()}
+                    lines.append(_line(play, self.max_turns) | {"scores": _scores(judged)})
+        return lines
 
     def _play(self, stage: Stage, panel: Panel, temperature: float, samples: int, seed: int) -> list[Group]:
         rollout = Independent(
@@ -61,6 +80,14 @@ class Evaluate:
         return rollout.play(stage, panel.tasks, seed=derive(seed, "evaluate"), step=0)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """``blocks``: ``{"greedy": block, "sampled": block}``, see :func:`block`; ``plays``: a record of each play."""
+
+    blocks: dict[str, Any]
+    plays: list[dict[str, Any]]
+
+
 def block(groups: Sequence[Group], cap: int) -> dict[str, Any]:
     """Numbers of the plays that the environment did not fail; ``interval``: 95 %, Wilson.
 
@@ -73,10 +100,6 @@ def block(groups: Sequence[Group], cap: int) -> dict[str, Any]:
     plays = [t for group in groups for t in group.valid]
     wins = [t for t in plays if t.success]
     low, high = wilson(len(wins), len(plays))
-    parts: dict[str, list[float]] = {}
-    for play in plays:
-        for name, value in (play.turns[-1].info.get("reward_parts", {}) if play.turns else {}).items():
-            parts.setdefault(name, []).append(float(value))
     return {
         "success": len(wins) / len(plays) if plays else 0.0,
         "return": statistics.fmean(t.env_return for t in plays) if plays else 0.0,
@@ -86,8 +109,46 @@ def block(groups: Sequence[Group], cap: int) -> dict[str, Any]:
         "steps": statistics.fmean(_steps(t, cap) for t in plays) if plays else 0.0,
         "steps_success": statistics.fmean(_steps(t, cap) for t in wins) if wins else None,
         "failed": sum(t.stop is Stop.env_error for group in groups for t in group.trajectories),
-        "parts": {name: statistics.fmean(values) for name, values in parts.items()},
+        "parts": _means([_parts(t) for t in plays]),
     }
+
+
+def _line(play: Trajectory, cap: int) -> dict[str, Any]:
+    return {
+        "task": play.task.id,
+        "member": play.member,
+        "success": float(play.success),
+        "return": play.env_return,
+        "turns": len(play.turns),
+        "steps": _steps(play, cap),
+        "steps_success": _steps(play, cap) if play.success else None,
+        "stop": str(play.stop),
+        "parts": _parts(play),
+    }
+
+
+def _parts(play: Trajectory) -> dict[str, float]:
+    """The parts of the environment's final reward, where it names them."""
+    named = play.turns[-1].info.get("reward_parts", {}) if play.turns else {}
+    return {name: float(value) for name, value in named.items()}
+
+
+def _scores(judged: Mapping[str, Trajectory]) -> dict[str, float]:
+    """Each reward by its name, its parts as ``<name>.<part>``; a play that a judge could not score has none."""
+    found: dict[str, float] = {}
+    for name, play in judged.items():
+        if play.stop is not Stop.env_error:
+            found |= {name: play.reward} | {f"{name}.{part}": value for part, value in play.reward_parts.items()}
+    return found
+
+
+def _means(lines: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each name over the lines that have it."""
+    columns: dict[str, list[float]] = {}
+    for line in lines:
+        for name, value in line.items():
+            columns.setdefault(name, []).append(value)
+    return {name: statistics.fmean(values) for name, values in columns.items()}
 
 
 def _steps(play: Trajectory, cap: int) -> int:

@@ -103,16 +103,17 @@ def evaluate(run: Run, moment: str) -> None:
 
     What is known is not played again.
     """
-    if moment in run.results:
+    if moment in run.results or (moment == "before" and not run.evaluate.before):
         return
     with run.clock.phase("evaluate"):
         tasks = run.panel if moment != "val" else panel(run.stage.env, "val", run.evaluate.val_tasks)
         if moment != "val":
             run.log.note(f"measuring {moment} training: {len(tasks.tasks)} {tasks.split} tasks, greedy and sampled")
-        result = run.evaluate.run(run.stage, tasks, run.seed)
+        found = run.evaluate.run(run.stage, tasks, run.seed)
     if moment != "val":
-        run.results[moment] = result
-    run.log.log(run.step, flat(moment, result))
+        run.results[moment] = found.blocks
+    run.log.log(run.step, flat(moment, found.blocks))
+    run.log.evaluation(run.step, moment, found.plays)
 
 
 def report(run: Run, played: Sequence[Group], used: Sequence[Group], metrics: dict[str, float]) -> None:
@@ -141,10 +142,11 @@ def evaluate_only(cfg: Config) -> dict[str, Any]:
     log = one.open_log(steps=1)
     config.save(cfg, one.folder / "config.yaml")
     with one.clock.phase("evaluate"):
-        result = one.evaluate.run(one.stage, one.panel, one.seed)
-    log.log(0, flat("eval", result))
-    log.note(table({"eval": result}))
-    told = close_player(one, result)
+        found = one.evaluate.run(one.stage, one.panel, one.seed)
+    log.log(0, flat("eval", found.blocks))
+    log.evaluation(0, "eval", found.plays)
+    log.note(table({"eval": found.blocks}))
+    told = close_player(one, found.blocks)
     log.close(told)
     one.close()
     return told

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
 
@@ -19,3 +22,58 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return min(low, rate), max(high, rate)  # rounding would leave a rate of 0 or 1 out
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its 95 % interval; ``half`` is None where one observation says nothing of the spread."""
+
+    mean: float
+    half: float | None
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half if self.half is not None else -math.inf
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half if self.half is not None else math.inf
+
+
+def over_seeds_and_tasks(seeds: Sequence[Mapping[str, float]]) -> Interval:
+    """The mean of ``seeds[s][task]`` over seeds and tasks, as sure as both allow.
+
+    Runs differ by their seed, and a panel is a sample of tasks; each is a cause of its own. With s the standard
+    deviation of the n seeds' means (Student's t, n - 1 degrees of freedom) and u that of the m tasks' means over the
+    seeds::
+
+        half^2 = (t_{.975, n-1} s / sqrt n)^2 + (z_{.975} u / sqrt m)^2
+
+    Both spreads hold the noise of single plays, so the interval errs on the wide side. Without tasks (one value per
+    seed) only the first term is left; with one seed only the second. Seeds count alike, whatever they lack.
+    """
+    filled = [values for values in seeds if values]
+    if not filled:
+        return Interval(math.nan, None)
+    means = [statistics.fmean(values.values()) for values in filled]
+    tasks = sorted({task for values in filled for task in values})
+    columns = [statistics.fmean(values[task] for values in filled if task in values) for task in tasks]
+    parts = []
+    if len(means) > 1:
+        parts.append(student(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means)))
+    if len(columns) > 1:
+        parts.append(Z95 * statistics.stdev(columns) / math.sqrt(len(columns)))
+    return Interval(statistics.fmean(means), math.hypot(*parts) if parts else None)
+
+
+def difference(ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]]) -> Interval:
+    """The mean of ours - theirs, paired by seed and task; what only one of them has is left out."""
+    pairs = zip(ours, theirs, strict=False)
+    return over_seeds_and_tasks([{task: a[task] - b[task] for task in a.keys() & b.keys()} for a, b in pairs])
+
+
+def student(freedom: int) -> float:
+    """Two-sided 95 % quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))

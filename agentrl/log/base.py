@@ -1,4 +1,4 @@
-"""What a log is: four functions the loop calls; one object may stand for many.
+"""What a log is: five functions the loop calls; one object may stand for many.
 
 A *sink* is the frozen dataclass that ``conf/log/*.yaml`` names; ``open`` makes the log of one run from it.
 """
@@ -41,6 +41,10 @@ class Log(Protocol):
         """The episodes of one step; ``advantages[g][v]`` is ``[tokens]`` of the v-th valid member of group g."""
         ...
 
+    def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
+        """The plays of an evaluation (``before``, ``val``, ``after``, ``eval``), one record each."""
+        ...
+
     def note(self, text: str) -> None:
         """A sentence for the person watching."""
         ...
@@ -74,6 +78,10 @@ class Many:
     def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
         for log in self._logs:
             log.trajectories(step, groups, advantages)
+
+    def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
+        for log in self._logs:
+            log.evaluation(step, moment, plays)
 
     def note(self, text: str) -> None:
         for log in self._logs:

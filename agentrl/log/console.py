@@ -79,6 +79,9 @@ class ConsoleLog:
     def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
         """Trajectories are for files; the console leaves them out."""
 
+    def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing to show: the table that follows says it."""
+
     def note(self, text: str) -> None:
         self._terminal.print(text, markup=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""A run's files: metrics.jsonl, trajectories.jsonl, summary.json, curve.png. Text that any tool reads."""
+"""A run's files: metrics, trajectories and evaluations (JSON lines), summary.json. Text that any tool reads."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class FileLog:
         keep = run.first_step if run.config.get("resume") else -1
         self._metrics = _reopen(run.run_dir / "metrics.jsonl", keep)
         self._trajectories = _reopen(run.run_dir / "trajectories.jsonl", keep)
+        self._evaluations = _reopen(run.run_dir / "evaluations.jsonl", keep)
         self._full = False
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -59,6 +60,11 @@ class FileLog:
                 self._write(record(step, index, group, trajectory, None if credit is None else credit.tolist()))
         self._trajectories.flush()
 
+    def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
+        for play in plays:
+            self._evaluations.write(json.dumps({"step": step, "moment": moment, **play}, ensure_ascii=False) + "\n")
+        self._evaluations.flush()
+
     def note(self, text: str) -> None:
         with (self._folder / "notes.txt").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
@@ -66,6 +72,7 @@ class FileLog:
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         self._metrics.close()
         self._trajectories.close()
+        self._evaluations.close()
         if summary is not None:
             write_json(self._folder / "summary.json", summary)
 

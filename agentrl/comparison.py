@@ -1,0 +1,183 @@
+"""What the runs of a comparison came to: values per seed and task, tables beside the published ones, claims judged.
+
+Nothing here trains or knows a method; it reads what runs left in their folders. Column, Claim and Published are read
+from YAML inside of lists and mappings, where OmegaConf cannot fill frozen records.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from agentrl.log.files import read_lines
+from agentrl.stats import Interval, difference, over_seeds_and_tasks
+
+DASH = "-"  # where nothing was measured
+Values = Sequence[Mapping[str, float]]  # [seed][task]; one entry "" where there are no tasks
+
+
+class Source(StrEnum):
+    """Where a column comes from: the plays after training, the steps of training, or the run's summary."""
+
+    eval = auto()
+    train = auto()
+    summary = auto()
+
+
+class Decoding(StrEnum):
+    """How the plays of an ``eval`` column were decoded."""
+
+    sampled = auto()
+    greedy = auto()
+
+
+@dataclass
+class Column:
+    """A column of a comparison.
+
+    value     of ``eval``: success, return, turns, steps, steps_success, parts.NAME, scores.NAME, scores.NAME.PART; of
+              ``train``: a metric, averaged over the steps of training; of ``summary``: a dotted key of summary.json
+    of        which of the three
+    decoding  of ``eval``: sampled or greedy plays
+    tasks     of ``eval``: glob over task ids
+    panel     of ``eval``: a further panel of the comparison; empty: the run's own
+    factor    what is shown is the value times this (100: percent)
+    digits    behind the point
+    lower     less is better
+    """
+
+    value: str
+    of: Source = Source.eval
+    decoding: Decoding = Decoding.sampled
+    tasks: str = "*"
+    panel: str = ""
+    factor: float = 1.0
+    digits: int = 3
+    lower: bool = False
+
+    def read(self, run: Path) -> dict[str, float]:
+        """``{task: value}`` of one finished run, several plays of a task averaged; ``{"": value}`` without tasks."""
+        if self.of is Source.train:
+            found = [line[self.value] for line in read_lines(run / "metrics.jsonl") if self.value in line]
+            found = [value for value in found if isinstance(value, int | float)]
+            return {"": self.factor * sum(found) / len(found)} if found else {}
+        if self.of is Source.summary:
+            value = _dotted(json.loads((run / "summary.json").read_text(encoding="utf-8")), self.value.split("."))
+            return {} if value is None else {"": self.factor * value}
+        return self._plays(run / "panels" / self.panel if self.panel else run)
+
+    def _plays(self, folder: Path) -> dict[str, float]:
+        moment = "eval" if self.panel else "after"
+        plays: dict[str, dict[int, float]] = {}
+        for line in read_lines(folder / "evaluations.jsonl"):
+            if (line["moment"], line["decoding"]) != (moment, self.decoding) or not fnmatchcase(
+                line["task"], self.tasks
+            ):
+                continue
+            top, _, rest = self.value.partition(".")
+            value = line.get(top) if not rest else line.get(top, {}).get(rest)
+            if value is not None:
+                plays.setdefault(line["task"], {})[line["member"]] = self.factor * float(value)
+        return {task: sum(values.values()) / len(values) for task, values in plays.items()}
+
+
+@dataclass
+class Claim:
+    """An ordering that the paper claims: row ``better`` above row ``than`` in ``column``."""
+
+    better: str
+    than: str
+    column: str
+
+
+@dataclass
+class Published:
+    """The paper's table: ``rows[name][i]`` belongs to ``columns[i]``; None where it gives nothing."""
+
+    columns: list[str] = field(default_factory=list)
+    rows: dict[str, list[Any]] = field(default_factory=dict)
+
+    def value(self, row: str, column: str) -> float | None:
+        if row not in self.rows or column not in self.columns:
+            return None
+        number = self.rows[row][self.columns.index(column)]
+        return None if number is None else float(number)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim and what the runs say: ``difference`` in the direction claimed, and whether its interval leaves out 0."""
+
+    claim: Claim
+    difference: Interval
+    word: str
+
+
+def judge(claim: Claim, column: Column, better: Values, than: Values) -> Verdict:
+    """``holds``, ``contradicted``, ``not shown`` (the interval holds 0) or ``not measured`` (nothing in common)."""
+    found = difference(than, better) if column.lower else difference(better, than)
+    if math.isnan(found.mean) or found.half is None:
+        return Verdict(claim, found, "not measured")
+    word = "holds" if found.low > 0 else "contradicted" if found.high < 0 else "not shown"
+    return Verdict(claim, found, word)
+
+
+def cell(values: Values, column: Column) -> str:
+    """``mean ± half`` over seeds and tasks; a dash without values."""
+    found = over_seeds_and_tasks(values)
+    if math.isnan(found.mean):
+        return DASH
+    text = f"{found.mean:,.{column.digits}f}"
+    return f"{text} ± {found.half:,.{column.digits}f}" if found.half else text
+
+
+def table(
+    columns: Mapping[str, Column], found: Mapping[str, Mapping[str, Values]], published: Published
+) -> list[list[str]]:
+    """Head and rows: ours with intervals, and in brackets the paper's value where it gives one.
+
+    Rows that only the paper has come last; columns that only the paper has are left out.
+    """
+    lines = [["", *columns]]
+    for row, values in found.items():
+        lines.append(
+            [row, *(_beside(cell(values[name], columns[name]), published.value(row, name)) for name in columns)]
+        )
+    for row in published.rows:
+        if row not in found:
+            lines.append([f"{row} (paper alone)", *(_beside(DASH, published.value(row, name)) for name in columns)])
+    return lines
+
+
+def _beside(ours: str, theirs: float | None) -> str:
+    return ours if theirs is None else f"{ours} ({theirs:g})"
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown."""
+    rule = ["---"] * len(lines[0])
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def told(verdicts: Sequence[Verdict], columns: Mapping[str, Column]) -> list[list[str]]:
+    """The verdicts as a table."""
+    lines = [["the paper's claim", "difference (95 %)", "here"]]
+    for v in verdicts:
+        column = columns[v.claim.column]
+        d = DASH if math.isnan(v.difference.mean) else f"{v.difference.mean:+.{column.digits}f}"
+        d += "" if v.difference.half is None else f" ± {v.difference.half:.{column.digits}f}"
+        word = "lower" if column.lower else "higher"
+        lines.append([f"{v.claim.better} {word} than {v.claim.than} in {v.claim.column}", d, v.word])
+    return lines
+
+
+def _dotted(node: Any, parts: Sequence[str]) -> float | None:
+    for part in parts:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return None if node is None else float(node)

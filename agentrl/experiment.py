@@ -1,0 +1,349 @@
+"""A table of a paper as one command: ``agentrl train experiment=NAME scale=laptop|paper``.
+
+A recipe (conf/experiment/NAME.yaml) lists rows; each row is a list of overrides of ``agentrl train`` and is run once
+for each seed, as a process of its own, by the very command that a person would type. Runs of equal words are shared
+between recipes; finished ones are not run again, interrupted ones go on. Then ours is printed beside the paper's::
+
+    outputs/experiments/NAME_SCALE/     report.md, table.json, curves.png
+    outputs/experiments/runs/ROW-HASH/SEED/     a run's folder, and its panels/
+
+Words of the command line that are none of ours (see conf/run_experiment.yaml) go to every run; a row's own words win.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from agentrl import comparison, config
+from agentrl.comparison import Claim, Column, Published, Source
+from agentrl.config import Config
+from agentrl.errors import ConfigError, Interrupted
+from agentrl.hashes import text_hash
+from agentrl.log.curves import curves
+from agentrl.log.files import write_json
+
+SCALES = ("laptop", "paper")
+#: columns of every comparison.
+COST = {
+    "episodes": Column("episodes", of=Source.summary, digits=0),
+    "CPU-s": Column("time_s.cpu", of=Source.summary, digits=0),
+}
+#: words of `agentrl train` that `agentrl eval` takes, too: a further panel is played with them.
+EVAL_WORDS = re.compile(r"\+?(env|model|context|engine|judge|checker|device|reward@eval\.scores|eval)([.@=]|$)")
+TRAIN_ONLY = re.compile(r"eval\.(tasks|before|every|val_tasks)=")
+
+
+@dataclass
+class Row:
+    """Overrides of a row, and those that one scale adds."""
+
+    words: list[str]
+    laptop: list[str] = field(default_factory=list)
+    paper: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Scale:
+    """Seeds and overrides of all rows of a scale."""
+
+    seeds: list[int]
+    words: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run: its row, seed, overrides and folder."""
+
+    row: str
+    seed: int
+    words: tuple[str, ...]
+    folder: Path
+
+    @property
+    def command(self) -> list[str]:
+        """The arguments of ``agentrl``."""
+        return ["train", *self.words, f"seed={self.seed}", "log=files", f"run_dir={self.folder}"]
+
+    @property
+    def log(self) -> Path:
+        """Where the process writes what it says."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def panel(self, name: str) -> Path:
+        """Folder of a further panel."""
+        return self.folder / "panels" / name
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The schema of the recipes in conf/experiment.
+
+    title, source    what is compared; the paper and its table
+    words            overrides of every run
+    scales           ``laptop`` and ``paper``: seeds and overrides
+    rows             name -> overrides
+    columns          name -> what is measured, see :class:`agentrl.comparison.Column`
+    panels           name -> overrides of ``agentrl eval``: further panels on which each trained model is measured
+    published        the paper's own table
+    claims           orderings that the paper claims
+    notes            sentences below the tables
+    curve            the metric of curves.png
+    """
+
+    title: str
+    source: str
+    scales: dict[str, Scale]
+    rows: dict[str, Row]
+    columns: dict[str, Column]
+    words: list[str] = field(default_factory=list)
+    panels: dict[str, list[str]] = field(default_factory=dict)
+    published: Published = field(default_factory=Published)
+    claims: list[Claim] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    curve: str = "rollout/success"
+
+    def __post_init__(self) -> None:
+        if sorted(self.scales) != sorted(SCALES):
+            raise ConfigError(f"experiment.scales: got {', '.join(self.scales)}, expected {' and '.join(SCALES)}")
+        for claim in self.claims:
+            for kind, name, known in (
+                ("rows", claim.better, self.rows),
+                ("rows", claim.than, self.rows),
+                ("columns", claim.column, self.columns),
+            ):
+                if name not in known:
+                    raise ConfigError(f"experiment.claims: '{name}' is none of experiment.{kind}: {', '.join(known)}")
+        for name, column in self.columns.items():
+            if column.panel and column.panel not in self.panels:
+                raise ConfigError(
+                    f"experiment.columns.{name}.panel: got '{column.panel}', expected one of experiment.panels: "
+                    f"{', '.join(self.panels) or 'there is none'}"
+                )
+        if wrong := [name for name, row in self.published.rows.items() if len(row) != len(self.published.columns)]:
+            raise ConfigError(f"experiment.published.rows.{wrong[0]}: expected {len(self.published.columns)} values")
+
+    def run(self, cfg: Config) -> dict[str, Any]:
+        """Run what is missing, then report. Raises ConfigError for words that do not compose, Interrupted."""
+        scale, folder = self.scales[cfg.scale], Path(cfg.out) / f"{cfg.choices.experiment}_{cfg.scale}"
+        jobs = self.jobs(scale, cfg)
+        flags = ["--config-dir", str(where)] if (where := config.config_dir()) else []
+        self.refuse_mistakes(jobs, where)
+        if cfg.dry_run:
+            print("\n".join(shlex.join(["agentrl", *job.command, *flags]) for job in jobs))
+            return {"failed": []}
+        begin = time.perf_counter()
+        failed = run_all(jobs, self.panels, int(cfg.workers) or _workers(cfg.scale), flags)
+        result = self.report(cfg, jobs, failed, folder, time.perf_counter() - begin)
+        print((folder / "report.md").read_text(encoding="utf-8"))
+        print(f"written: {folder / 'report.md'}")
+        return result
+
+    def jobs(self, scale: Scale, cfg: Config) -> list[Job]:
+        """The runs in the order in which they start: neighbours differ in their seed, so that no two make one warm
+        start at the same time."""
+        rows = {name: row for name, row in self.rows.items() if not cfg.rows or name in cfg.rows}
+        if unknown := set(cfg.rows) - set(self.rows):
+            raise ConfigError(f"rows: {', '.join(sorted(unknown))} is no row here; rows: {', '.join(self.rows)}")
+        found = []
+        for name, row in rows.items():
+            words = (*self.words, *scale.words, *cfg.extra, *row.words, *getattr(row, str(cfg.scale)))
+            place = Path(cfg.out) / "runs" / f"{_slug(name)}-{text_hash(json.dumps(words)) % 16**10:010x}"
+            found += [Job(name, seed, words, place / str(seed)) for seed in (cfg.seeds or scale.seeds)]
+        return found
+
+    def refuse_mistakes(self, jobs: Sequence[Job], config_dir: Path | None) -> None:
+        """Compose and check the config of every row before anything runs. Raises ConfigError naming the row."""
+        for row, words in {job.row: job.words for job in jobs}.items():
+            try:
+                config.check(config.compose("train", [*words, "run_dir=x"], config_dir))
+                for panel, more in self.panels.items():
+                    config.compose("eval", [*panel_words(words, more), f"run_dir={panel}"], config_dir)
+            except Exception as error:  # Hydra's and OmegaConf's own, as well as ours
+                text = " ".join(str(error).split())
+                raise ConfigError(f"row '{row}': {text}; its words: {shlex.join(words)}") from None
+
+    def report(
+        self, cfg: Config, jobs: Sequence[Job], failed: Sequence[Job], folder: Path, seconds: float
+    ) -> dict[str, Any]:
+        """Write report.md, table.json and curves.png; gives what table.json holds."""
+        folder.mkdir(parents=True, exist_ok=True)
+        columns = self.columns | COST
+        runs = {row: [job.folder for job in jobs if job.row == row and _finished(job.folder)] for row in self.rows}
+        found = {
+            row: {name: [column.read(path) for path in paths] for name, column in columns.items()}
+            for row, paths in runs.items()
+        }
+        verdicts = [
+            comparison.judge(c, columns[c.column], found[c.better][c.column], found[c.than][c.column])
+            for c in self.claims
+        ]
+        facts = _facts(jobs)
+        command = ["agentrl", "train", f"experiment={cfg.choices.experiment}", f"scale={cfg.scale}", *cfg.extra]
+        lines = [
+            f"# {self.title}",
+            f"{self.source}; scale {cfg.scale}. Ours: mean and 95 % interval over seeds and tasks (paper).",
+            comparison.markdown(comparison.table(columns, found, self.published)),
+        ]
+        if verdicts:
+            lines.append(comparison.markdown(comparison.told(verdicts, columns)))
+        if curves(runs, self.curve, folder / "curves.png", f"{self.title}: on the way"):
+            lines.append("![learning curves](curves.png)")
+        told = [
+            *self.notes,
+            f"Command: `{shlex.join(command)}`.",
+            f"{facts['runs']} runs, {facts['cpu_s']:,.0f} CPU-seconds in all; this call: {seconds / 60:.1f} minutes "
+            f"on {os.cpu_count()} cores. Code: {facts['commits']}.",
+            *(f"Failed: {job.row}, seed {job.seed}; see {job.log}." for job in failed),
+        ]
+        lines.append("\n".join(f"- {note}" for note in told))
+        (folder / "report.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+        result = {
+            "experiment": cfg.choices.experiment,
+            "scale": cfg.scale,
+            "values": found,
+            "verdicts": [asdict(verdict) for verdict in verdicts],
+            "runs": {row: [str(path) for path in paths] for row, paths in runs.items()},
+            "failed": [str(job.folder) for job in failed],
+            "facts": facts,
+        }
+        write_json(folder / "table.json", result)
+        return result
+
+
+def run(cfg: Config) -> dict[str, Any]:
+    """``agentrl train experiment=NAME``: what the recipe's class does."""
+    result: dict[str, Any] = config.build(cfg.experiment).run(cfg)
+    return result
+
+
+def panel_words(words: Sequence[str], more: Sequence[str]) -> list[str]:
+    """The words of ``agentrl eval`` for a model that was trained with ``words``."""
+    shared = [word for word in words if EVAL_WORDS.match(word) and not TRAIN_ONLY.match(word)]
+    return [*shared, *more]
+
+
+def _workers(scale: str) -> int:
+    """Runs at a time: one for each core on a laptop; at the paper's size one has the machine."""
+    return os.cpu_count() or 1 if scale == "laptop" else 1
+
+
+def run_all(
+    jobs: Sequence[Job], panels: Mapping[str, Sequence[str]], workers: int, flags: Sequence[str] = ()
+) -> list[Job]:
+    """Run the jobs that are not done, with ``flags`` for each process; gives those that failed.
+
+    Raises Interrupted when Ctrl-C came.
+    """
+    todo = [job for job in jobs if not _complete(job, panels)]
+    print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them done already; {workers} at a time", flush=True)
+    children = Children(flags, {"OMP_NUM_THREADS": "1"} if workers > 1 else {})
+
+    def work(job: Job) -> bool:
+        begin = time.perf_counter()
+        ok = _finished(job.folder) or children.call(_training(job), job.log)
+        for name, more in panels.items():
+            ok = ok and (_finished(job.panel(name)) or children.call(_measuring(job, name, more), job.log))
+        if not children.stopped:
+            how = "done" if ok else f"FAILED, see {job.log}"
+            print(f"{job.row}, seed {job.seed}: {how} ({time.perf_counter() - begin:.0f} s)", flush=True)
+        return ok
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, job) for job in todo]
+        try:
+            oks = [future.result() for future in futures]
+        except KeyboardInterrupt:
+            print("\nagentrl: the runs in progress save and end; the same command goes on", flush=True)
+            children.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise Interrupted("interrupted; finished runs are kept, the same command goes on") from None
+    return [job for job, ok in zip(todo, oks, strict=True) if not ok]
+
+
+class Children:
+    """Processes of ``agentrl``. Each has a session of its own, so that a Ctrl-C reaches it once, by ``stop``."""
+
+    def __init__(self, flags: Sequence[str], env: Mapping[str, str]) -> None:
+        self._flags = tuple(flags)
+        self._env = os.environ | dict(env)
+        self._alive: set[subprocess.Popen[bytes]] = set()
+        self._lock = Lock()
+        self.stopped = False
+
+    def call(self, words: Sequence[str], log: Path) -> bool:
+        """Run a command line to its end, output appended to ``log``; did it succeed? Nothing starts after ``stop``."""
+        command = [sys.executable, "-m", "agentrl", *words, *self._flags]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            with self._lock:
+                if self.stopped:
+                    return False
+                child = subprocess.Popen(command, env=self._env, stdout=file, stderr=file, start_new_session=True)
+                self._alive.add(child)
+            code = child.wait()
+            with self._lock:
+                self._alive.remove(child)
+        return code == 0
+
+    def stop(self) -> None:
+        """Ask every process to save and end."""
+        with self._lock:
+            self.stopped = True
+            for child in self._alive:
+                child.send_signal(signal.SIGINT)
+
+
+def _complete(job: Job, panels: Mapping[str, Any]) -> bool:
+    return _finished(job.folder) and all(_finished(job.panel(name)) for name in panels)
+
+
+def _training(job: Job) -> list[str]:
+    """The words that begin the run, or go on with it when it was interrupted after a checkpoint."""
+    if (job.folder / "config.yaml").is_file() and any((job.folder / "checkpoints").glob("step_*/manifest.json")):
+        return ["train", f"resume={job.folder}"]
+    shutil.rmtree(job.folder, ignore_errors=True)
+    return job.command
+
+
+def _measuring(job: Job, panel: str, more: Sequence[str]) -> list[str]:
+    place = job.panel(panel)
+    shutil.rmtree(place, ignore_errors=True)
+    model = max((job.folder / "checkpoints").glob("step_*")) / "model"
+    words = panel_words(job.words, more)
+    return ["eval", *words, f"model.path={model}", f"seed={job.seed}", "log=files", f"run_dir={place}"]
+
+
+def _finished(folder: Path) -> bool:
+    path = folder / "summary.json"
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["status"] == "done"
+
+
+def _facts(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Cost of the finished runs, the panels they were measured on, and the commits they were made with."""
+    paths = [job.folder / "summary.json" for job in jobs if _finished(job.folder)]
+    summaries = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    commits = {str((s["facts"]["provenance"]["git"] or {}).get("commit"))[:10] for s in summaries}
+    return {
+        "runs": len(summaries),
+        "cpu_s": sum(s["time_s"].get("cpu", 0.0) for s in summaries),
+        "panels": sorted({s["panel_hash"] for s in summaries}),
+        "commits": ", ".join(sorted(commits)) + (" (different ones: run the older again)" if len(commits) > 1 else ""),
+    }
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
