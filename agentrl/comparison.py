@@ -137,6 +137,11 @@ def cell(values: Values, column: Column) -> str:
     return f"{text} ± {found.half:,.{column.digits}f}" if found.half else text
 
 
+def measured(columns: Mapping[str, Column], found: Mapping[str, Mapping[str, Values]]) -> dict[str, Column]:
+    """The columns in which some row has a value: a recipe may name data sets that only one of its scales has."""
+    return {name: column for name, column in columns.items() if any(any(values[name]) for values in found.values())}
+
+
 def table(
     columns: Mapping[str, Column], found: Mapping[str, Mapping[str, Values]], published: Published
 ) -> list[list[str]]:

@@ -181,15 +181,16 @@ class Comparison:
     ) -> dict[str, Any]:
         """Write report.md, table.json and curves.png; gives what table.json holds."""
         folder.mkdir(parents=True, exist_ok=True)
-        columns = self.columns | COST
         runs = {row: [job.folder for job in jobs if job.row == row and _finished(job.folder)] for row in self.rows}
         found = {
-            row: {name: [column.read(path) for path in paths] for name, column in columns.items()}
+            row: {name: [column.read(path) for path in paths] for name, column in (self.columns | COST).items()}
             for row, paths in runs.items()
         }
+        columns = comparison.measured(self.columns | COST, found)
         verdicts = [
             comparison.judge(c, columns[c.column], found[c.better][c.column], found[c.than][c.column])
             for c in self.claims
+            if c.column in columns
         ]
         facts = _facts(jobs)
         command = ["agentrl", "train", f"experiment={cfg.choices.experiment}", f"scale={cfg.scale}", *cfg.extra]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrl.comparison import Claim, Column, Decoding, Published, Source, cell, judge, markdown, table, told
+from agentrl.comparison import Claim, Column, Decoding, Published, Source, cell, judge, markdown, measured, table, told
 from agentrl.stats import Z95, difference, over_seeds_and_tasks, student
 
 
@@ -125,3 +125,9 @@ def test_table_beside_the_papers() -> None:
     ]
     assert markdown(lines).splitlines()[1] == "| --- | --- | --- |"
     assert cell([{"": 3.0}], Column("x", digits=2)) == "3.00"
+
+
+def test_columns_that_no_row_fills_are_left_out() -> None:
+    columns = {"SR": Column("success"), "NQ": Column("success", tasks="nq*")}
+    found = {"A": {"SR": [{"a": 1.0}], "NQ": [{}]}, "B": {"SR": [], "NQ": []}}
+    assert list(measured(columns, found)) == ["SR"]

@@ -19,7 +19,9 @@ class Step:
     """The environment's answer to one action.
 
     ``parsed``: the action followed the environment's grammar (it may still have been useless).
-    ``info``: anything else worth recording; ``info["reward_parts"]`` names the parts of a final reward.
+    ``info``: anything else worth recording; ``info["reward_parts"]`` names the parts of a final reward. At the end of
+    an episode that asks for an answer in words, ``info["answer"]`` is that answer (None: none was given) and
+    ``info["golds"]`` are the texts that it may equal.
     """
 
     observation: Messages

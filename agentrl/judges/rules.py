@@ -2,6 +2,7 @@
 
     coverage = facts stated and not contradicted / facts          wrong = facts contradicted, made_up = inventions
     score    = coverage * max(0, 1 - contradiction * wrong - invention * made_up)
+               with ``match_only`` 1[that is 1]: Match or Mismatch, as the paper's judge says it
 
 A fact is *stated* when one of its values stands in a sentence about its subject, in a clause whose nearest cue does
 not belong to another relation of the same kind (number or name), and without "not" just before it. It is
@@ -70,6 +71,7 @@ class Rules:
     contradiction: float = 0.5
     invention: float = 0.25
     overlap: float = 0.6
+    match_only: bool = False
 
     def __post_init__(self) -> None:
         for name in ("contradiction", "invention", "overlap"):
@@ -83,11 +85,12 @@ class Rules:
             "contradiction": self.contradiction,
             "invention": self.invention,
             "overlap": self.overlap,
+            "match_only": self.match_only,
         }
 
     def verdict(self, question: str, reference: str, answer: str, rubric: Rubric | None = None) -> Verdict:
         """Judge one answer; deterministic, raises nothing. Parts: coverage (share of facts), questions
-        (share of sub-questions answered in full), contradicted, invented (counts), match (score 1)."""
+        (share of sub-questions answered in full), contradicted, invented (counts), match (1: all is right)."""
         rubric = rubric or Rubric()
         facts = [_asked(fact) for fact in rubric.facts] or _facts_of(reference, question, rubric.names)
         known = _Known(question, reference, facts, rubric.allowed)
@@ -118,7 +121,7 @@ class Rules:
             "match": float(score == 1.0),
         }
         reason = f"{good} of {len(facts)} facts stated, {wrong} contradicted, {made_up} invented"
-        return Verdict(score, parts, reason)
+        return Verdict(parts["match"] if self.match_only else score, parts, reason)
 
     def close(self) -> None:
         """Nothing to free."""

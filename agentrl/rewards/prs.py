@@ -2,16 +2,24 @@
 
 A play climbs stages: actions that parse, a well-formed finish, quality of the outcome::
 
-    s1 = share of turns whose action parsed          s2 = 1 if the play ended by its own last action      q in [0, 1]
+    s1 = share of turns whose action parsed
+    s2 = 1 if the play ended by its own last action, and with an answer (of any words) where one is asked for
+    q in [0, 1], by ``quality``:
+
+    success     q = 1 for a success as the environment defines it
+    env_return  q = the environment's return, clipped to [0, 1]
+    short       q = max over the gold answers of LBLEU(answer, gold); 1 on exact match
+    long        q = judge_weight R_judge + (1 - judge_weight) LBLEU(answer, reference)
+                R_judge: the return of an environment that pays a judge's score
 
     gated      R = w_parse s1 + 1[s1 = 1] (w_finish s2 + 1[s2 = 1] w_quality q)
     scheduled  R = w_parse s1 + w_finish s2 + w_quality q, the weights moving linearly from start_* to w_*
 
 Both lie in [0, 1] when the weights sum to 1, and never fall when quality rises. A play without a single parsed action
-gets ``floor``.
+gets ``floor``. LBLEU is the length-aware BLEU of :mod:`agentrl.answers`.
 
-Differs from the paper: it gives the role of the stages, not the formula; both forms, the weights and the reading of the
-stages off any environment are ours. Its quality of answers (length-aware BLEU, a judge) is left to environments.
+Differs from the paper: it gives the role of the stages, not the formula; both forms, the weights, the formula of LBLEU
+and the reading of the stages off any environment are ours.
 """
 
 from __future__ import annotations
@@ -20,31 +28,60 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from agentrl.answers import bleu
 from agentrl.errors import ConfigError
 from agentrl.rewards.base import scored
 from agentrl.types import Group, Stop, Trajectory
 
 
 class Quality(StrEnum):
-    """q: 1 for a ``success``, or the environment's ``return`` clipped to [0, 1] (``env_return``)."""
+    """Where q comes from; see :data:`QUALITY`."""
 
     success = auto()
     env_return = auto()
+    short = auto()
+    long = auto()
 
 
-QUALITY: Mapping[Quality, Callable[[Trajectory], float]] = {
-    Quality.success: lambda play: float(play.success),
-    Quality.env_return: lambda play: min(max(play.env_return, 0.0), 1.0),
+#: (play, judge_weight) -> q in [0, 1]
+QUALITY: Mapping[Quality, Callable[[Trajectory, float], float]] = {
+    Quality.success: lambda play, _weight: float(play.success),
+    Quality.env_return: lambda play, _weight: returned(play),
+    Quality.short: lambda play, _weight: likeness(play),
+    Quality.long: lambda play, weight: weight * returned(play) + (1.0 - weight) * likeness(play),
 }
 
 
-def stages(play: Trajectory, quality: Quality) -> dict[str, float]:
+def returned(play: Trajectory) -> float:
+    """The environment's return, clipped to [0, 1]."""
+    return min(max(play.env_return, 0.0), 1.0)
+
+
+def likeness(play: Trajectory) -> float:
+    """LBLEU of the play's answer to the gold it is nearest to; 0 for a play that did not end or gave no answer.
+
+    Raises ConfigError where the environment names no gold answers (``Step.info``).
+    """
+    if play.stop is not Stop.done or not play.turns:
+        return 0.0
+    info = play.turns[-1].info
+    if "golds" not in info:
+        raise ConfigError(
+            f"reward.quality=short and long compare an answer with gold ones, and task {play.task.id} has none; use an "
+            "environment of questions (search_qa, long_qa), or reward.quality=success or env_return"
+        )
+    return bleu(info["answer"], info["golds"]) if info["answer"] is not None else 0.0
+
+
+def stages(play: Trajectory, quality: Quality, judge_weight: float) -> dict[str, float]:
     """``parse`` (s1), ``finish`` (s2) and ``quality`` (q) of a play, each in [0, 1]; all 0 for a play without turns."""
     if not play.turns:
         return {"parse": 0.0, "finish": 0.0, "quality": 0.0}
+    last = play.turns[-1]
     parsed = sum(turn.parsed for turn in play.turns) / len(play.turns)
-    finished = play.stop is Stop.done and play.turns[-1].finish == "stop"
-    return {"parse": parsed, "finish": float(finished), "quality": QUALITY[quality](play)}
+    answered = "answer" not in last.info or bool((last.info["answer"] or "").strip())
+    finished = play.stop is Stop.done and last.finish == "stop" and answered
+    return {"parse": parsed, "finish": float(finished), "quality": QUALITY[quality](play, judge_weight)}
 
 
 @dataclass(frozen=True)
@@ -56,16 +93,18 @@ class PRS:
     w_quality: float
     floor: float
     quality: Quality
+    judge_weight: float
 
     def __post_init__(self) -> None:
         _require_shares("w", self.w_parse, self.w_finish, self.w_quality)
+        _require_share("judge_weight", self.judge_weight)
 
     def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward R; its parts are the stages."""
         return scored(groups, self._worth)
 
     def _worth(self, play: Trajectory) -> tuple[float, Mapping[str, float]]:
-        s = stages(play, self.quality)
+        s = stages(play, self.quality, self.judge_weight)
         if s["parse"] == 0.0:
             return self.floor, s
         reward = self.w_parse * s["parse"]
@@ -88,10 +127,12 @@ class ScheduledPRS:
     w_quality: float
     floor: float
     quality: Quality
+    judge_weight: float
 
     def __post_init__(self) -> None:
         _require_shares("start", self.start_parse, self.start_finish, self.start_quality)
         _require_shares("w", self.w_parse, self.w_finish, self.w_quality)
+        _require_share("judge_weight", self.judge_weight)
 
     def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward R with the weights of batch ``step``; its parts are the stages."""
@@ -103,7 +144,7 @@ class ScheduledPRS:
         }
 
         def worth(play: Trajectory) -> tuple[float, Mapping[str, float]]:
-            s = stages(play, self.quality)
+            s = stages(play, self.quality, self.judge_weight)
             if s["parse"] == 0.0:
                 return self.floor, s
             return sum(weights[name] * s[name] for name in weights), s
@@ -118,3 +159,8 @@ def _require_shares(prefix: str, *weights: float) -> None:
             f"reward.{prefix}_parse, {prefix}_finish, {prefix}_quality: got {', '.join(f'{w:g}' for w in weights)}, "
             "expected numbers of at least 0 that sum to 1"
         )
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"reward.{name}: got {value:g}, expected a share from 0 to 1")

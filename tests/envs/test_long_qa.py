@@ -327,9 +327,9 @@ def test_own_splits_facts_and_pictures(tmp_path: Path) -> None:
     ]
     env = LongQA(data=str(written(tmp_path / "own.jsonl", records)), corpus="none")
     assert [env.tasks(split)[0].id for split in ("train", "val", "test")] == [
-        "long_qa/train",
-        "long_qa/val",
-        "long_qa/test",
+        "long_qa/media/train",
+        "long_qa/media/val",
+        "long_qa/media/test",
     ]
     episode = env.start(env.tasks("val")[0])
     assert "A vase." in shown(act(episode, f"<view>{url}</view>"))
@@ -391,7 +391,8 @@ def test_a_model_as_judge(text: LongQA) -> None:
 def test_the_default_judge_is_built_from_the_config() -> None:
     env = build(compose("env_tool", ["env=long_qa", "judge.invention=0.5"]).env)
     assert env.judge == Rules(invention=0.5)
-    assert env.fingerprint["judge"] == {"judge": "rules-1", "contradiction": 0.5, "invention": 0.5, "overlap": 0.6}
+    numbers = {"contradiction": 0.5, "invention": 0.5, "overlap": 0.6}
+    assert env.fingerprint["judge"] == {"judge": "rules-1", **numbers, "match_only": False}
 
 
 def test_a_wrong_judge_is_told_once() -> None:

@@ -65,6 +65,14 @@ def test_weights_are_read() -> None:
     assert Rules(contradiction=0.2).verdict(QUESTION, REFERENCE, wrong, RUBRIC).score == pytest.approx(0.75 * 0.8)
 
 
+def test_match_only_pays_for_a_perfect_answer_alone() -> None:
+    match = Rules(match_only=True)
+    for answer, score in ((REFERENCE, 1.0), (f"{REFERENCE} She won the Golden Prize.", 0.0), ("Ada Vale.", 0.0)):
+        verdict, graded = (judge.verdict(QUESTION, REFERENCE, answer, RUBRIC) for judge in (match, Rules()))
+        assert (verdict.score, verdict.parts) == (score, graded.parts)
+    assert match.fingerprint != Rules().fingerprint
+
+
 def test_a_reference_alone_gives_its_numbers_and_names() -> None:
     rules = Rules()
     question = "Who painted the Night Ferry?"

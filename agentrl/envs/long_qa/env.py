@@ -67,7 +67,9 @@ class LongQAEpisode:
         return self.env.shown.observe(self.state)
 
     def step(self, action: Message) -> Step:
-        """Play one reply. After an answer ``info`` holds the judge's parts and reason. Raises JudgeError."""
+        """Play one reply. After an answer ``info`` holds ``answer``, ``golds``, and the judge's parts and reason.
+
+        Raises JudgeError."""
         act = self.env.shown.read(self.record, action.content)
         info: dict[str, Any] = {}
         reward = 0.0
@@ -75,7 +77,9 @@ class LongQAEpisode:
             if act is not None and act.verb == "answer":
                 verdict = self.env.judged(self.record, act.argument)
                 reward = verdict.score
-                info = {"reward_parts": dict(verdict.parts), "reason": verdict.reason}
+                golds = [self.env.shown.asked(self.record)[1]]
+                info = {"answer": act.argument, "golds": golds, "reason": verdict.reason}
+                info["reward_parts"] = dict(verdict.parts)
             self.state = self._after(act)
         return Step(self.observation, reward, self.state.done, parsed=act is not None, info=info)
 

@@ -100,7 +100,7 @@ def load(path: Path) -> dict[Split, list[Task]]:
         split = data.get("split")
         if split not in (None, *SPLITS):
             raise DataError(f"{where}: 'split' is {split!r:.60}; expected one of {', '.join(SPLITS)}")
-        task = Task(f"long_qa/{name}", "train", str(data.get("family", name)), record.to_data())
+        task = Task(f"long_qa/{record.kind}/{name}", "train", str(data.get("family", name)), record.to_data())
         tasks.append((split, task))
     if not tasks:
         raise DataError(f"{path}: holds no record; expected JSON lines with id, question and reference")

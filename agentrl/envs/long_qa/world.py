@@ -61,7 +61,7 @@ class World:
         regions = [region for region in self.encyclopedia.regions if split_of(region, self.seed) == split]
         rows = [self._row(region) for region in regions]
         return [
-            Task(f"long_qa/{self.seed}/{region}/{place}", split, region, row[place].to_data())
+            Task(f"long_qa/{row[place].kind}/{self.seed}/{region}/{place}", split, region, row[place].to_data())
             for place in range(PER_REGION)
             for region, row in zip(regions, rows, strict=True)
             if place < len(row)

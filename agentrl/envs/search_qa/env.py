@@ -65,7 +65,7 @@ class SearchEpisode:
         """Play one reply.
 
         ``info``: ``action`` (search, answer, invalid), after a search ``query`` and ``documents`` (ids), at the end
-        ``answer`` and ``reward_parts`` (answered, em, f1, subem).
+        ``answer`` (None: there is none), ``golds`` and ``reward_parts`` (answered, em, f1, subem).
         """
         view, before = self._env.shown, self.session
         if before.done:
@@ -88,9 +88,12 @@ class SearchEpisode:
     def _end(self, answered: str | None, parsed: bool, info: Mapping[str, Any]) -> Step:
         view = self._env.shown
         answer = view.final(self.session, answered)
-        reward, parts = self._env.scorer(answer, view.golds(self.session))
+        golds = list(view.golds(self.session))
+        reward, parts = self._env.scorer(answer, golds)
         self.session = replace(self.session, done=True)
-        return Step((), reward, True, parsed=parsed, info={**info, "answer": answer, "reward_parts": parts})
+        return Step(
+            (), reward, True, parsed=parsed, info={**info, "answer": answer, "golds": golds, "reward_parts": parts}
+        )
 
     def actions(self) -> Sequence[str]:
         """Some valid replies: searches for what is named, answers with what was found."""

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentrl.answers import normalize
 from agentrl.encyclopedia import Encyclopedia, Question, questions, split_of
-from agentrl.envs.search_qa.scoring import normalize
 from agentrl.errors import DataError
 from agentrl.retrieval import read_lines
 from agentrl.types import Split, Task
@@ -38,7 +38,7 @@ def bundled_panels(world: Encyclopedia, kinds: Sequence[str], hops: int, sizes: 
     panels: Panels = {split: [] for split in SPLITS}
     for question in questions(world, kinds, range(1, hops + 1), PER_REGION):
         split = split_of(question.region)
-        panels[split].append(Task(f"bundled/{question.id}", split, question.region, _data(world, question)))
+        panels[split].append(Task(_id(question), split, question.region, _data(world, question)))
     return {split: tasks[: sizes.get(split)] for split, tasks in panels.items()}
 
 
@@ -57,6 +57,12 @@ def file_panels(data: Path, test_data: Path | None, sizes: Mapping[str, int]) ->
         panels[split].append(_task(family, record, split))
     panels["test"] += [_task(family, record, "test") for family, record in held.items()]
     return {split: tasks[: sizes.get(split)] for split, tasks in panels.items()}
+
+
+def _id(question: Question) -> str:
+    """``bundled/2-hop/...`` for a chain of two facts, ``bundled/comparison/...``: the kind can be told by a glob."""
+    kind, _, rest = question.id.partition("/")
+    return f"bundled/{f'{len(question.hops)}-hop' if kind == 'chain' else kind}/{rest}"
 
 
 def files_of(path: Path) -> list[Path]:

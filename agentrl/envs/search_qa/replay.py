@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agentrl.envs.search_qa.scoring import Scorer, contained, extract, normalize
+from agentrl.answers import contained, normalize
+from agentrl.envs.search_qa.scoring import Scorer, extract
 from agentrl.errors import DataError
 from agentrl.retrieval import read_lines
 
