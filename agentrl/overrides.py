@@ -8,6 +8,7 @@ node that the command line leaves alone, so that the answer comes in about a sec
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,9 @@ def _read_choice(hydra: Hydra, base: Config, override: Override, multirun: bool,
     group, text = override.key_or_group, str(override.input_line)
     known = hydra.config_loader.get_group_options(group, results_filter=ObjectType.CONFIG)
     used = _groups(hydra, base)
+    if group not in used:  # a choice made before may have brought groups of its own
+        with suppress(HydraException, OmegaConfBaseException):
+            used = _groups(hydra, compose_full(hydra, base.hydra.job.config_name, [c[0] for c in found.good]))
     if group not in used and not override.is_add():
         found.problems.append(f"{text}: this command has no group {group}; its groups: {', '.join(used)}")
         return

@@ -1,14 +1,15 @@
 """Does the theory of single-turn GRPO hold on trained policies? pi(a_GT | s) at every expert state, before and after.
 
-    python scripts/single_turn_theory.py BEFORE AFTER env=robotouille view=compact --tasks 40 --plays 16
+    python scripts/single_turn_theory.py BEFORE AFTER env=robotouille env.size=paper env.max_turns=35 --tasks 40
 
 BEFORE and AFTER are models (folders, or names as of model.path): the warm start and a checkpoint of its training, say.
 Words with = are overrides of `agentrl eval`. For each task of the panel the expert (without noise) plays once; with p_t
 the probability of its action in its t-th state, exactly, by the policy's own token probabilities, this reports
 
 - the product of p_t from every state to the end (P_t of the paper), against the measured share of sampled plays from
-  that state that succeed in the expert's number of actions (they agree where the shortest plan is unique) or at all
-  (never less: a policy may take a detour);
+  that state that succeed in the expert's number of actions (they agree where the shortest plan is unique, else the
+  product is a lower bound) or at all (never less: a policy may take a detour);
+- the same by the number of actions that are left, i.e. for each length of sub-task;
 - the share of states, suffixes (sub-tasks) and tasks in which the probability rose, and whether the theorem's
   implication holds: wherever every p_t from t on rose or stayed, so did P_t.
 """
@@ -28,18 +29,25 @@ from agentrl import config
 from agentrl.methods.single_turn import minimal_success
 from agentrl.rollout.base import Limits, Stage
 from agentrl.rollout.play import Play, advance, demonstrate
+from agentrl.rollout.single_turn import Planner
 from agentrl.run import player
 from agentrl.types import Stop, Task
 
 
 @dataclass
 class Suffix:
-    """One expert state: p_t, P_t, and of ``plays`` sampled from it how many succeed in minimal length, and at all."""
+    """One expert state: p_t, P_t, and of ``plays`` sampled from it how many succeed in minimal length, and at all.
+
+    ``left``: the expert's actions from here on. ``unique``: is its rest the only shortest plan? None where the
+    environment does not tell.
+    """
 
     task: str
     turn: int
     p: float
     chance: float
+    left: int
+    unique: bool | None
     plays: int = 0
     minimal: int = 0
     successes: int = 0
@@ -100,8 +108,20 @@ def expert_states(stage: Stage, task: Task, limits: Limits) -> tuple[list[Suffix
     scores = stage.engine.logprobs(sequences)
     ps = [math.exp(sum(s[-len(t.action_ids) :])) for s, t in zip(scores, record.turns, strict=True)]
     chances = minimal_success(ps)
-    pairs = zip(ps, chances, strict=True)
-    return [Suffix(task.id, turn, p, chance) for turn, (p, chance) in enumerate(pairs)], branches
+    alone = unique(stage, branches)
+    rows = zip(ps, chances, alone, strict=True)
+    return [Suffix(task.id, t, p, chance, len(ps) - t, one) for t, (p, chance, one) in enumerate(rows)], branches
+
+
+def unique(stage: Stage, branches: Sequence[Play]) -> list[bool | None]:
+    """Is there one shortest plan alone from each state of an expert's play?"""
+    if not isinstance(stage.env, Planner):
+        return [None] * len(branches)
+    found: list[bool | None] = []
+    for branch in reversed(branches):
+        alone = len(stage.env.optimal_actions(branch.episode)[0]) == 1
+        found.append(alone and (not found or found[-1] is True))
+    return found[::-1]
 
 
 def table(before: Sequence[Suffix], after: Sequence[Suffix]) -> str:
@@ -114,8 +134,21 @@ def table(before: Sequence[Suffix], after: Sequence[Suffix]) -> str:
                 f"{share(chosen, 'minimal'):>16.3f}{share(chosen, 'successes'):>12.3f}{len(chosen):>8}"
                 f"{sum(s.plays for s in chosen):>8}"
             )
-        lines.append(f"{name:<7}{deviation(suffixes)}")
-    return "\n".join([*lines, *comparison(before, after)])
+        lines.append(f"{name:<7}all plans:    {deviation(suffixes)}")
+        if suffixes and suffixes[0].unique is not None:
+            lines.append(f"{name:<7}unique plans: {deviation([s for s in suffixes if s.unique])}")
+    return "\n".join([*lines, *comparison(before, after), *subtasks(before, after)])
+
+
+def subtasks(before: Sequence[Suffix], after: Sequence[Suffix]) -> list[str]:
+    """One line for each number of actions left."""
+    lines = ["actions left   states   before: product  minimal  success   after: product  minimal  success"]
+    for left in sorted({s.left for s in before}):
+        rows = [[s for s in suffixes if s.left == left] for suffixes in (before, after)]
+        told = [(mean(s.chance for s in row), share(row, "minimal"), share(row, "successes")) for row in rows]
+        (b, bm, bs), (a, am, as_) = told
+        lines.append(f"{left:>12}{len(rows[0]):>9}{b:>18.3f}{bm:>9.3f}{bs:>9.3f}{a:>17.3f}{am:>9.3f}{as_:>9.3f}")
+    return lines
 
 
 def deviation(suffixes: Sequence[Suffix]) -> str:

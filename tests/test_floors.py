@@ -36,7 +36,7 @@ FLOORS: list[set[str]] = [
     {"run"},
     {"summary"},
     {"comparison"},
-    {"experiment"},
+    {"experiment", "agreement"},
     {"loop", "explain", "env_tools", "play_env", "serve"},
     {"cli"},
     {"__main__"},

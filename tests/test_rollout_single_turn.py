@@ -18,7 +18,9 @@ from agentrl.errors import EnvError
 from agentrl.model import Pretrained
 from agentrl.rewards.expert_match import said
 from agentrl.rollout.base import Stage
+from agentrl.rollout.demonstrations import Demonstrations
 from agentrl.rollout.single_turn import SingleTurn
+from agentrl.seeds import derive
 from agentrl.types import Group, Message, Stop
 from tests.learning import make
 from tests.test_model import pretrained
@@ -215,3 +217,15 @@ def test_the_shop_s_expert_matches_itself() -> None:
             assert play.reward_parts["valid"] == 1.0
     silent = make("reward", "expert_match").score(player.play(quiet, tasks, seed=0, step=0), 0, 1)
     assert {play.reward for group in silent for play in group.trajectories} == {0.0}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_the_demonstrations_are_those_of_supervised_learning(model: Path, noise: float) -> None:
+    """Equal seed, noise and tasks: the labels are the actions that rollout=demonstrations, and a warm start, shows."""
+    one, tasks, seed = stage(model), Colours().tasks("train")[:12], 7
+    settings = {"only_success": False, "temperature": 1.0, "pool": 0}
+    shown = Demonstrations(noise=noise, **settings, **LIMITS).play(one, tasks, seed=derive(seed, "play", 0), step=5)
+    player = rollout(noise=noise, seed=seed, only_success=False)
+    for group, task in zip(shown, tasks, strict=True):
+        states = {state.turn: state.expert_ids for state in player.states(one, task)}
+        assert states == {i: t.action_ids for i, t in enumerate(group.trajectories[0].turns) if t.parsed}

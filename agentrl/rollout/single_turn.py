@@ -10,7 +10,8 @@ parses, and ends there. What reward=expert_match needs stands in ``Turn.info["st
     valid: is the sampled action in the list of valid ones?
 
 A state of task ``t`` is the task ``t/0``, ``t/1``, .. of its group. The demonstrations follow from ``seed`` and the
-task alone, so they are the same at every step; they are made when first drawn, and kept.
+task alone, so they are the same at every step; they are made when first drawn, and kept. With equal ``seed``, ``noise``
+and ``pool`` they are those that ``rollout=demonstrations``, and so a warm start, learns from.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class SingleTurn:
         new = [task for task in tasks if task.id not in self._kept]
         records = []
         for task in new:
-            play, branches = demonstrate(stage, task, limits, self.noise, self.seed, branches=True)
+            play, branches = demonstrate(stage, task, limits, self.noise, derive(self.seed, "play", 0), branches=True)
             record = next((branch.record() for branch in branches if branch.stop is not None), play.record())
             records.append(record)
             kept = record.stop is not Stop.env_error and (record.success or not self.only_success)

@@ -336,6 +336,14 @@ def test_own_splits_facts_and_pictures(tmp_path: Path) -> None:
     assert act(episode, "<answer>It is a pot made in 1900.</answer>").reward == 1.0
 
 
+def test_the_id_of_a_task_tells_its_kind_and_the_last_step_what_was_answered() -> None:
+    env = LongQA(size=300)
+    assert all(task.id.split("/")[:2] == ["long_qa", task.data["type"]] for task in env.tasks("train"))
+    task = env.tasks("train")[0]
+    info = act(env.start(task), "<answer>It is unknown.</answer>").info
+    assert (info["answer"], info["golds"]) == ("It is unknown.", [task.data["reference"]])
+
+
 GOOD = {"id": 1, "question": "q", "reference": "r"}
 
 

@@ -207,6 +207,23 @@ def test_observations_can_be_cut() -> None:
     assert whole.endswith("</information>\n\n")
 
 
+def test_the_id_of_a_bundled_task_tells_its_kind(env: SearchQA) -> None:
+    for task in env.tasks("train"):
+        kind, hops = task.data["kind"], len(task.data["hops"])
+        assert task.id.split("/")[:2] == ["bundled", f"{hops}-hop" if kind == "chain" else kind]
+    assert len({task.id for task in env.tasks("train")}) == len(env.tasks("train"))
+
+
+def test_the_last_step_says_what_was_answered_and_what_was_right() -> None:
+    episode = shelf_env(view="text", compat=False)[0].start(TASK)
+    assert "golds" not in episode.step(say("<search>Ada</search>")).info
+    info = episode.step(say("<answer> Lovelace </answer>")).info
+    assert (info["answer"], info["golds"]) == ("Lovelace", ["Ada Lovelace", "Lovelace"])
+    mute = shelf_env(view="text", compat=False, max_turns=1)[0].start(TASK).step(say("<search>Ada</search>"))
+    assert mute.done
+    assert (mute.info["answer"], mute.info["golds"]) == (None, ["Ada Lovelace", "Lovelace"])
+
+
 # --- scores
 
 

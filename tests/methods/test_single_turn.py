@@ -128,3 +128,35 @@ def test_equal_seeds_give_equal_runs_also_when_resumed(model: Path, tmp_path: Pa
 def _metrics(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in x.items() if not k.startswith(("time/", "speed/", "memory/"))} for x in lines]
+
+
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
+def test_the_recipes_share_runs_and_starts(scale: str, tmp_path: Path) -> None:
+    """Rows of equal name in the main and the transfer recipe are one run; each GRPO row starts from the SFT row."""
+    folders: dict[str, dict[str, Path]] = {}
+    for name in ("single_turn_main", "single_turn_transfer"):
+        cfg = config.compose("run_experiment", [f"experiment={name}", f"scale={scale}", f"out={tmp_path}"])
+        recipe = config.build(cfg.experiment)
+        folders[name] = {job.row: job.folder for job in recipe.jobs(recipe.scales[scale], cfg) if job.seed == 0}
+    main, transfer = folders.values()
+    shared = set(main) & set(transfer)
+    assert shared == {"cheeseburger untrained", "cheeseburger SFT + GRPO", "double SFT + GRPO"}
+    assert all(main[row] == transfer[row] for row in shared)
+
+
+def test_the_rows_of_a_dish_share_one_start_and_its_demonstrations() -> None:
+    cfg = config.compose("run_experiment", ["experiment=single_turn_main"])
+    recipe = config.build(cfg.experiment)
+    runs = {
+        job.row: config.compose("train", [*job.words, "seed=0", "run_dir=x"])
+        for job in recipe.jobs(recipe.scales["laptop"], cfg)
+    }
+    for dish in ("cheeseburger", "double"):
+        rows = {row: run for row, run in runs.items() if row.startswith(f"{dish} SFT")}
+        starts = {config.build(run.warmstart).forecast(run, config.build(run.env))["hash"] for run in rows.values()}
+        assert len(rows) == 4
+        assert len(starts) == 1
+        assert {run.rollout.pool for run in rows.values()} == {run.warmstart.pool for run in rows.values()} == {200}
+        assert {float(run.rollout.get("noise", 0.0)) for run in rows.values()} == {0.0}
+        assert {float(run.learner.lr) for run in rows.values()} == {3e-4}
+        assert {run.steps for row, run in rows.items() if row != f"{dish} SFT"} == {120}

@@ -50,12 +50,13 @@ class Robotouille(FieldsTravel):
 
     data         ``bundled``, or the folder of the original problem files (its ``synchronous`` folder is used)
     source       ``auto`` (bundled: generated; folder: benchmark), ``generated``, ``benchmark``
-    size         of generated kitchens: ``small`` or ``large`` (see ``layouts``)
+    size         of generated kitchens: ``small``, ``large`` or ``paper`` (see ``layouts``)
     recipes      names of dishes or tasks, ``paper`` for the four of single-turn GRPO; empty: all
     seeds        of the benchmark's test panel; 0: the hand-made kitchen
     view         ``text`` or ``compact``
     max_turns    actions per episode, for the rollout
-    cap          benchmark tasks end after this many times their published number of steps, rounded up; 0: never
+    cap          benchmark tasks and kitchens of size ``paper`` end after this many times the published number of steps
+                 of their task, rounded up; 0: never
     free_invalid invalid replies in a row that cost no step
     compat       the original's quirks: effects skipped on removal, goal names matched by substring
     seed         of the generated world; part of the data, not of a run: panels depend on it
@@ -124,7 +125,7 @@ class Robotouille(FieldsTravel):
         }
         if self.is_benchmark:
             return told | {"data": self.benchmark.fingerprint, "seeds": list(self.seeds), "cap": self.cap}
-        return told | {"size": self.size}
+        return told | {"size": self.size} | ({"cap": self.cap} if SIZES[self.size].capped else {})
 
     @cached_property
     def benchmark(self) -> Tasks:
@@ -135,7 +136,7 @@ class Robotouille(FieldsTravel):
     def _panels(self) -> dict[Split, list[Task]]:
         counts = {"train": self.train, "val": self.val, "test": self.test}
         if not self.is_benchmark:
-            return generated(self.seed, self.size, choose(dishes_of(self.size), self.recipes), counts)
+            return generated(self.seed, self.size, choose(dishes_of(self.size), self.recipes), counts, self.cap)
         taken: set[str] = set()
         return {
             split: benchmark_panel(split, self.benchmark, self.seeds, self.seed, counts[split], taken)

@@ -1,4 +1,4 @@
-"""Generated kitchens: random start states for the dishes of the menu, small ones for learning and large ones.
+"""Generated kitchens: random start states for the dishes of the menu; small ones, large ones, the paper's four dishes.
 
 Ours. A layout is a short plain record (what stands where), fixed by (seed, size, number, dishes), so that the same
 number is the same kitchen on every machine. Its family is the start state up to the order of stations: tasks of one
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentrl.envs.robotouille.recipes import BENCHMARK, MADE, MENU, RAW, goal_of, item
+from agentrl.envs.robotouille.recipes import BENCHMARK, MADE, MENU, PAPER, RAW, goal_of, item
 
 STATION = {"iscut": "board", "iscooked": "stove"}
 COOKED = "cooked "  # prefixes of items that are done already
@@ -26,7 +27,9 @@ class Size:
     """How large kitchens are; ranges are inclusive.
 
     ``raw``: chance that what needs work has not been done yet, in dishes of at most ``raw_layers``. ``stacked``: chance
-    that a thing lies on another one; ``mixed``: in kitchens with raw things, too.
+    that a thing lies on another one; ``mixed``: in kitchens with raw things, too. ``capped``: kitchens are for the four
+    dishes of single-turn GRPO alone, end at the step caps of these tasks (``cap_of``), and never bury so much that a
+    shortest plan would not fit (``panels``).
     """
 
     stations: tuple[int, int]
@@ -36,17 +39,26 @@ class Size:
     raw_layers: int
     stacked: float
     mixed: bool
+    capped: bool = False
 
 
 SIZES = {
     "small": Size((4, 5), (0, 1), most_layers=4, raw=0.15, raw_layers=3, stacked=0.15, mixed=False),
     "large": Size((6, 8), (1, 3), most_layers=5, raw=0.6, raw_layers=5, stacked=0.2, mixed=True),
+    "paper": Size((4, 5), (0, 1), most_layers=6, raw=0.0, raw_layers=0, stacked=0.15, mixed=True, capped=True),
 }
 
 
 def dishes_of(size: str) -> list[str]:
     """The dishes that kitchens of a size are asked for."""
+    if SIZES[size].capped:
+        return list(PAPER)
     return [name for name, layers in MENU.items() if len(layers) <= SIZES[size].most_layers]
+
+
+def cap_of(size: str, dish: str, factor: float) -> int:
+    """Steps of the original after which a kitchen ends: ``factor`` times the published ones, rounded up; 0: never."""
+    return math.ceil(factor * BENCHMARK[dish].steps) if SIZES[size].capped else 0
 
 
 def draw(seed: int, size: str, number: int, dishes: Sequence[str]) -> dict[str, Any]:

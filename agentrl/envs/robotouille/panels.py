@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agentrl.envs.robotouille.layouts import draw, family
+from agentrl.envs.robotouille.layouts import cap_of, draw, family
 from agentrl.envs.robotouille.problem import to_problem
 from agentrl.envs.robotouille.recipes import MENU
 from agentrl.envs.robotouille.sources import Tasks
@@ -28,8 +28,13 @@ WORLD = 10_000_000  # distance of the seeds of two worlds
 HAND_MADE = 0  # stands for the kitchen as its file lays it out
 
 
-def generated(seed: int, size: str, dishes: Sequence[str], counts: Mapping[str, int]) -> dict[Split, list[Task]]:
-    """Panels of generated kitchens, at most ``counts`` tasks each; every (start state, dish) occurs once."""
+def generated(
+    seed: int, size: str, dishes: Sequence[str], counts: Mapping[str, int], factor: float
+) -> dict[Split, list[Task]]:
+    """Panels of generated kitchens, at most ``counts`` tasks each; every (start state, dish) occurs once.
+
+    ``factor``: of the step caps, where kitchens of this size have one.
+    """
     panels: dict[Split, list[Task]] = {split: [] for split in SPLITS}
     seen: set[str] = set()
     for number in range(DRAWS * sum(counts.values())):
@@ -38,10 +43,12 @@ def generated(seed: int, size: str, dishes: Sequence[str], counts: Mapping[str, 
         layout = draw(seed, size, number, dishes)
         unit, text = family(layout), json.dumps(layout)
         split = _split(unit)
-        if text in seen or len(panels[split]) >= counts[split] or _served(layout):
+        cap = cap_of(size, layout["dish"], factor)
+        if text in seen or len(panels[split]) >= counts[split] or _served(layout) or (cap and _buried(layout)):
             continue
         seen.add(text)
-        panels[split].append(Task(f"{size}/{seed}/{number}", split, unit, layout))
+        name = f"{layout['dish']}/{seed}/{number}" if cap else f"{size}/{seed}/{number}"
+        panels[split].append(Task(name, split, unit, layout | ({"cap": cap} if cap else {})))
     return panels
 
 
@@ -55,6 +62,12 @@ def _served(layout: Mapping[str, Any]) -> bool:
     layers = list(MENU[layout["dish"]])
     stacks = ([word.split()[-1] for word in stack[: len(layers)]] for _, stack in layout["stations"])
     return layers in stacks
+
+
+def _buried(layout: Mapping[str, Any]) -> bool:
+    """Do more things lie on others than a third of the dish's layers? Then the step cap may be too low for any plan."""
+    lying = sum(max(len(stack) - 1, 0) for _, stack in layout["stations"])
+    return lying > len(MENU[layout["dish"]]) // 3
 
 
 def benchmark_panel(

@@ -1,4 +1,4 @@
-"""Tool planning: call every tool that a query needs, then stop; the answer itself is not written here.
+"""Tool planning: call every tool that a query needs, then stop; somebody else writes the answer, or the policy does.
 
 The setting of RLTR (Li et al. 2025, arXiv 2508.19598) over an invented world or official sets of function calls;
 its data, prompts and code are not public, so queries, tools and texts are ours. One real task and turn (text view)::
@@ -7,7 +7,7 @@ its data, prompts and code are not public, so queries, tools and texts are ours.
     assistant  <tool_call>{"name": "lookup", "arguments": {"entity": "Fiazouia", "relation": "capital"}}</tool_call>
     tool       {"value": "Jarundwick"}
     ...
-    assistant  <answer>
+    assistant  <answer>                                         <answer>The answer is 3.</answer> with ``answers``
 
 Tools are offered and called in the model's own chat template. The return is 1 when every needed call was made (see
 ``completeness``) before ``<answer>``, else 0. Calls that fail change nothing and are recorded. There is no limit of
@@ -50,6 +50,7 @@ class ToolPlanning(FieldsTravel):
     difficulty     of the bundled queries: ``mixed``, ``normal`` (2-3 calls), ``hard`` (4-6 calls, all tools on offer)
     score          the return: ``loose``, ``strict`` (no call besides), ``partial`` (share of needed calls), ``auto``
                    (as the set's own rules: strict for BFCL's single turns, else loose)
+    answers        the policy writes the answer itself in its last action (see ``answers``; bundled only)
     max_turns      actions per episode, for the rollout (no limit inside)
     seed           of the bundled world and its queries; part of the data, never of a run
     size           entities of the bundled world
@@ -64,6 +65,7 @@ class ToolPlanning(FieldsTravel):
     view: str = "auto"
     difficulty: str = "mixed"
     score: str = "auto"
+    answers: bool = False
     max_turns: int = 8
     seed: int = 0
     size: int = 2000
@@ -87,6 +89,12 @@ class ToolPlanning(FieldsTravel):
             raise ConfigError(
                 f"env.view is 'compact' but env.data is {self.data!r}; only the bundled world has a compact view: "
                 "use env.view=text and a model that reads text"
+            )
+
+        if self.answers and self.data != BUNDLED:
+            raise ConfigError(
+                f"env.answers is true but env.data is {self.data!r}; only the bundled queries have reference answers: "
+                "leave it out, and score the calls"
             )
 
     @property
@@ -152,7 +160,7 @@ class ToolPlanning(FieldsTravel):
             )
         if "fields" in task.data:
             return PlanningEpisode(task, Simulated(task.data["tools"], task.data["fields"]), None, False, self.score)
-        return PlanningEpisode(task, self.world, self.world, self.compact_view, self.score)
+        return PlanningEpisode(task, self.world, self.world, self.compact_view, self.score, self.answers)
 
     def restore(self, state: EpisodeState) -> PlanningEpisode:
         episode = self.start(state.task)

@@ -14,22 +14,15 @@ from typing import Any, Protocol
 from agentrl import toolcalls
 from agentrl.completeness import Call, Match, match
 from agentrl.envs.base import Step
-from agentrl.envs.tool_planning import compact
+from agentrl.envs.tool_planning import answers, compact
+from agentrl.envs.tool_planning.answers import ANSWER, MANNERS
 from agentrl.envs.tool_planning.schemas import TOOLS
 from agentrl.envs.tool_planning.transcript import transcript_of
 from agentrl.envs.tool_planning.world import Outcome, World
 from agentrl.types import Message, Messages, Task, ToolCall
 
-ANSWER = "<answer>"
 MOST_CALLS = 16  # in one message; more are not parsed
-RULES = f"""You plan how a question is answered with tools; somebody else writes the answer from what they say.
-Call the tools until every fact that the question needs was looked up and every computation that it needs was run. \
-Take nothing from memory and compute nothing in your head: it must come from a tool. Several independent calls may go \
-into one message; a call that needs an earlier result waits for it. Make no call that is not needed.
-When nothing is missing, write {ANSWER} alone and nothing behind it."""
-ASK = "Your message held neither a tool call that can be read nor " + ANSWER + " alone. Call a tool, or write " + ANSWER
 MANY = f"At most {MOST_CALLS} calls may stand in one message."
-BOTH = "Write " + ANSWER + " alone, in a message without calls, after you have read the last result."
 
 
 class Tools(Protocol):
@@ -58,24 +51,29 @@ class EpisodeState:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What an action says: calls, or that all is done, or nothing (``wrong`` says why)."""
+    """What an action says: calls, or that all is done (with ``said`` in words of the compact view), or nothing
+    (``wrong`` says why)."""
 
     calls: tuple[ToolCall, ...] = ()
     answers: bool = False
+    said: str | None = None
     wrong: str = ""
     malformed: int = 0
 
 
 class PlanningEpisode:
-    """One play. ``world`` is None where results are simulated; ``compact_view`` needs it."""
+    """One play. ``world`` is None where results are simulated; ``compact_view`` and ``answers`` need it."""
 
-    __slots__ = ("_tools", "compact_view", "score", "state", "task", "world")
+    __slots__ = ("_tools", "answers", "compact_view", "score", "state", "task", "world")
 
-    def __init__(self, task: Task, tools: Tools, world: World | None, compact_view: bool, score: str) -> None:
+    def __init__(
+        self, task: Task, tools: Tools, world: World | None, compact_view: bool, score: str, answers: bool = False
+    ) -> None:
         self.task = task
         self.world = world
         self.compact_view = compact_view
         self.score = score
+        self.answers = answers
         self.state = State()
         self._tools = tools
 
@@ -90,7 +88,7 @@ class PlanningEpisode:
     def goal(self) -> Messages:
         if self.compact_view:
             return (Message("user", self.task.data["short"]),)
-        return (Message("system", RULES),)
+        return (Message("system", MANNERS[self.answers].rules),)
 
     @property
     def observation(self) -> Messages:
@@ -112,11 +110,12 @@ class PlanningEpisode:
         """Play one message.
 
         ``info``: ``calls`` (as ``completeness.Call``), ``matched`` and ``needed`` requirements, ``invalid`` and
-        ``repeated`` calls (equal to the call just before), ``malformed`` calls; at the end ``reward_parts``.
+        ``repeated`` calls (equal to the call just before), ``malformed`` calls; at the end ``reward_parts``, and
+        ``answer`` where it was given in words of the compact view.
         """
         meant = self._read(action)
         if meant.answers:
-            return self._answer()
+            return self._answer(meant.said)
         made, shown, repeated = self._run(meant.calls)
         failed = bool(meant.wrong) or any(not call.ok for call in made)
         self.state = replace(self.state, calls=(*self.state.calls, *made), failed=failed)
@@ -142,9 +141,21 @@ class PlanningEpisode:
             return [*(toolcalls.write((call,)) for call in required if call is not None), ANSWER]
         listed = compact.actions(self.task, self.state.calls, self.world)
         if self.compact_view:
-            return listed
+            return [*listed[:-1], self.hasty()]
         meant = [compact.parse(text, self.task, self.state.calls, self.world) for text in listed]
-        return [*(toolcalls.write((call,)) for call in meant if isinstance(call, ToolCall)), ANSWER]
+        return [*(toolcalls.write((call,)) for call in meant if isinstance(call, ToolCall)), self.hasty()]
+
+    def hasty(self) -> str:
+        """The action that ends the episode now, whatever is missing."""
+        if not self.answers:
+            return "answer" if self.compact_view else ANSWER
+        return answers.hasty(self.task, self.state.calls, self.world if self.compact_view else None)
+
+    def right(self) -> str:
+        """The action that ends a complete episode."""
+        if not self.answers:
+            return self.hasty()
+        return answers.right(self.task, self.state.calls, self.matched(), self.world if self.compact_view else None)
 
     def snapshot(self) -> EpisodeState:
         return EpisodeState(self.task, self.state)
@@ -154,16 +165,20 @@ class PlanningEpisode:
 
     def _read(self, action: Message) -> Meaning:
         if self.compact_view and self.world is not None:
+            words = action.content.split()
+            if self.answers and words[:1] == ["answer"]:
+                return Meaning(answers=True, said=answers.told(words[1:], self.state.calls, self.world))
             meant = compact.parse(action.content, self.task, self.state.calls, self.world)
             if meant is None:
-                return Meaning(wrong=ASK)
+                return Meaning(wrong=MANNERS[self.answers].mute)
             return Meaning(answers=True) if isinstance(meant, str) else Meaning((meant,))
         read = toolcalls.read(action.content)
         calls = read.calls or action.tool_calls
         if ANSWER in action.content:
-            return Meaning(wrong=BOTH, malformed=read.malformed) if calls or read.malformed else Meaning(answers=True)
+            both = MANNERS[self.answers].both
+            return Meaning(wrong=both, malformed=read.malformed) if calls or read.malformed else Meaning(answers=True)
         if read.malformed or not calls:
-            return Meaning(wrong=ASK, malformed=read.malformed)
+            return Meaning(wrong=MANNERS[self.answers].mute, malformed=read.malformed)
         return Meaning(calls) if len(calls) <= MOST_CALLS else Meaning(wrong=MANY, malformed=len(calls))
 
     def _run(self, calls: Sequence[ToolCall]) -> tuple[list[Call], Messages, int]:
@@ -188,7 +203,7 @@ class PlanningEpisode:
             return Outcome(call.arguments, {"error": error}, False)
         return self._tools.call(call.name, call.arguments)
 
-    def _answer(self) -> Step:
+    def _answer(self, said: str | None) -> Step:
         """The end of the user's turn, and after the last one of the episode."""
         found = self.matched()
         info: dict[str, Any] = {"calls": [], "matched": len(found.pairs), "needed": found.needed}
@@ -202,7 +217,8 @@ class PlanningEpisode:
             closing: Messages = (Message("user", "done"),)
         else:
             closing = (Message("user", transcript_of(self.task, self.state.calls)),)
-        return Step(closing, parts[kind], True, info={**info, "reward_parts": parts})
+        told = {} if said is None else {"answer": said}
+        return Step(closing, parts[kind], True, info={**info, **told, "reward_parts": parts})
 
     def _shown(self) -> str:
         assert self.world is not None

@@ -11,7 +11,7 @@ import random
 
 from agentrl.envs.base import Episode
 from agentrl.envs.tool_planning import compact
-from agentrl.envs.tool_planning.episode import ANSWER, PlanningEpisode, expert_call
+from agentrl.envs.tool_planning.episode import PlanningEpisode, expert_call
 from agentrl.errors import EnvError
 from agentrl.toolcalls import read
 from agentrl.types import Message, ToolCall
@@ -43,7 +43,7 @@ class Planner:
             text = self._rng.choice(list(episode.actions()))
             calls = read(text).calls
             return Message("assistant", "", calls) if calls else Message("assistant", text)
-        return _end(episode)
+        return Message("assistant", episode.hasty())
 
 
 def decide(episode: PlanningEpisode) -> Message:
@@ -61,8 +61,4 @@ def decide(episode: PlanningEpisode) -> Message:
         assert episode.world is not None
         text = compact.expert_action(requirement, episode.state.calls, found.pairs, episode.world)
         return Message("assistant", text)
-    return _end(episode)
-
-
-def _end(episode: PlanningEpisode) -> Message:
-    return Message("assistant", "answer" if episode.compact_view else ANSWER)
+    return Message("assistant", episode.right() if found.loose else episode.hasty())
