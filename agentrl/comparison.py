@@ -47,6 +47,7 @@ class Column:
     decoding  of ``eval``: sampled or greedy plays
     tasks     of ``eval``: glob over task ids
     panel     of ``eval``: a further panel of the comparison; empty: the run's own
+    last      of ``train``: the share of the steps that counts, from the end (1: all)
     factor    what is shown is the value times this (100: percent)
     digits    behind the point
     lower     less is better
@@ -57,6 +58,7 @@ class Column:
     decoding: Decoding = Decoding.sampled
     tasks: str = "*"
     panel: str = ""
+    last: float = 1.0
     factor: float = 1.0
     digits: int = 3
     lower: bool = False
@@ -66,6 +68,7 @@ class Column:
         if self.of is Source.train:
             found = [line[self.value] for line in read_lines(run / "metrics.jsonl") if self.value in line]
             found = [value for value in found if isinstance(value, int | float)]
+            found = found[-math.ceil(self.last * len(found)) :]
             return {"": self.factor * sum(found) / len(found)} if found else {}
         if self.of is Source.summary:
             value = _dotted(json.loads((run / "summary.json").read_text(encoding="utf-8")), self.value.split("."))

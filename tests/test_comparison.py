@@ -92,6 +92,7 @@ def test_columns_read_what_they_name(tmp_path: Path) -> None:
     assert Column("scores.answer.match").read(run) == {"easy/1": 1.0}
     assert Column("success", panel="other").read(run) == {"o": 0.75}
     assert Column("rollout/success", of=Source.train).read(run) == {"": pytest.approx(0.3)}
+    assert Column("rollout/success", of=Source.train, last=0.5).read(run) == {"": pytest.approx(0.4)}
     assert Column("x", of=Source.train).read(run) == {}
     assert Column("time_s.cpu", of=Source.summary).read(run) == {"": 12.5}
     assert Column("time_s.gpu", of=Source.summary).read(run) == {}

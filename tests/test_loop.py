@@ -12,6 +12,8 @@ from agentrl.errors import ConfigError, EnvError
 from tests.toy import save_toy_model
 from tests.toy_run import toy_config, toy_train
 
+METHODS = sorted(path.stem for path in (config.CONF / "method").glob("*.yaml"))
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,6 +33,15 @@ def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: P
     assert (tmp_path / "curve.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("method", "steps"), [("best_of_n", 60), ("fixed_size", 60), ("ipr", 60), ("eto", 100), ("rro", 100)]
+)
+def test_every_method_that_explores_solves_it(method: str, steps: int, model: Path, tmp_path: Path) -> None:
+    result = toy_train(model, tmp_path, f"method={method}", f"steps={steps}")
+    assert result["eval"]["before"]["sampled"]["success"] < 0.3
+    assert result["eval"]["after"]["sampled"]["success"] > 0.85
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("words", ["ppo", "reinforce_pp", "cispo", "dpo", "dpo method.reference=round"])
@@ -40,7 +51,7 @@ def test_other_seeds_solve_it_too(words: str, seed: int, model: Path, tmp_path: 
     assert result["eval"]["after"]["sampled"]["success"] > 0.8
 
 
-@pytest.mark.parametrize("method", ["sft", "grpo", "vspo", "ppo", "reinforce_pp", "cispo", "dpo"])
+@pytest.mark.parametrize("method", METHODS)
 def test_equal_seeds_give_equal_runs(method: str, model: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         toy_train(model, tmp_path / name, f"method={method}", "steps=4")

@@ -11,7 +11,7 @@ Differs from the paper, which gives V and the idea of smoothing in words only:
   ``v_spread: var``;
 - replacements come from the batch itself or from a buffer of recent batches, re-using their plays or, with
   ``fresh_rollouts``, playing the drawn tasks again (counted as episodes);
-- the smoothing formulas are ours: ``geometric`` (above), ``inverse`` 1/n and ``sqrt`` 1/sqrt(n) for n copies, ``none``;
+- the smoothing formulas are ours (:mod:`agentrl.methods.smoothing`);
 - a batch in which no group has V > 0 stays as it is (a step without gradient);
 - what :mod:`agentrl.methods.grpo` lists; the paper's kl_coef is .001.
 """
@@ -19,9 +19,8 @@ Differs from the paper, which gives V and the idea of smoothing in words only:
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum, auto
 
 import numpy as np
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from agentrl.errors import ConfigError
 from agentrl.methods.base import Supply
 from agentrl.methods.grpo import GRPO
+from agentrl.methods.smoothing import Smoothing, smoothed
 from agentrl.ops import spread
 from agentrl.types import Group
 
@@ -68,24 +68,6 @@ class Source(StrEnum):
 
     batch = auto()
     buffer = auto()
-
-
-class Smoothing(StrEnum):
-    """How the weight of a group falls with its copies; see :data:`SMOOTHING`."""
-
-    geometric = auto()
-    inverse = auto()
-    sqrt = auto()
-    none = auto()
-
-
-#: (copy k = 0, 1, ..; copies n; gamma) -> weight before the floor.
-SMOOTHING: Mapping[Smoothing, Callable[[int, int, float], float]] = {
-    Smoothing.geometric: lambda k, _n, gamma: gamma**k,
-    Smoothing.inverse: lambda _k, n, _gamma: 1.0 / n,
-    Smoothing.sqrt: lambda _k, n, _gamma: 1.0 / math.sqrt(n),
-    Smoothing.none: lambda _k, _n, _gamma: 1.0,
-}
 
 
 @dataclass(frozen=True)
@@ -138,7 +120,7 @@ class VSPO(GRPO):
         plays = supply.play([group.task for group in drawn]) if self.fresh_rollouts else drawn
         lots = [(id(group), group) for group in kept]
         lots += [(id(origin), play) for origin, play in zip(drawn, plays, strict=True)]
-        return self._smoothed(lots)
+        return smoothed(lots, self.smoothing, self.smoothing_gamma, self.w_min)
 
     def advantages(self, group: Group) -> list[NDArray[np.float32]]:
         """GRPO's, bounded so that with the group's weight they stay within ``a_max``."""
@@ -162,15 +144,3 @@ class VSPO(GRPO):
         values = [self.value(group) for group in pool]
         top = max(values)
         return [float((v / top) ** (1.0 / self.value_temperature)) for v in values]
-
-    def _smoothed(self, lots: Sequence[tuple[int, Group]]) -> list[Group]:
-        """The groups of (origin, group) with copy number and weight: the k-th of n of one origin counts less."""
-        total = Counter(origin for origin, _ in lots)
-        seen: Counter[int] = Counter()
-        smoothed = []
-        for origin, group in lots:
-            copy = seen[origin]
-            seen[origin] += 1
-            weight = max(SMOOTHING[self.smoothing](copy, total[origin], self.smoothing_gamma), self.w_min)
-            smoothed.append(replace(group, weight=min(weight, 1.0), copy=copy))
-        return smoothed

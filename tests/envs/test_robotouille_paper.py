@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agentrl.envs.base import Episode
+from agentrl.envs.check import check_env
 from agentrl.envs.robotouille import Robotouille
 from agentrl.envs.robotouille.layouts import cap_of, dishes_of, draw, family
 from agentrl.envs.robotouille.panels import generated
@@ -29,6 +30,11 @@ def kitchens(dish: str, view: str = "compact", **more: Any) -> Robotouille:
 def optimum(env: Robotouille, task: Task) -> int:
     """Actions of a shortest plan, in the words of the view."""
     return env.optimal_actions(env.start(task))[1]
+
+
+@pytest.mark.parametrize("view", ["text", "compact"])
+def test_the_contract_holds(view: str):
+    assert check_env(Robotouille(view=view, **FEW), tasks=2) == []
 
 
 def test_the_four_dishes_have_the_paper_s_caps():

@@ -26,15 +26,14 @@ from agentrl.types import Task
 
 ANSWER, END = "<answer>", "</answer>"
 INVENTED = 101  # numbers from 0 on that are made up; the small ones, which the compact view has words for
+CALLS = """Call the tools until every fact that the question needs was looked up and every computation that it needs \
+was run. Take nothing from memory and compute nothing in your head: it must come from a tool. Several independent \
+calls may go into one message; a call that needs an earlier result waits for it. Make no call that is not needed."""
 PLAN = f"""You plan how a question is answered with tools; somebody else writes the answer from what they say.
-Call the tools until every fact that the question needs was looked up and every computation that it needs was run. \
-Take nothing from memory and compute nothing in your head: it must come from a tool. Several independent calls may go \
-into one message; a call that needs an earlier result waits for it. Make no call that is not needed.
+{CALLS}
 When nothing is missing, write {ANSWER} alone and nothing behind it."""
 WHOLE = f"""You answer a question with tools.
-Call the tools until every fact that the question needs was looked up and every computation that it needs was run. \
-Take nothing from memory and compute nothing in your head: it must come from a tool. Several independent calls may go \
-into one message; a call that needs an earlier result waits for it. Make no call that is not needed.
+{CALLS}
 When nothing is missing, write the answer in one sentence between {ANSWER} and {END}, and nothing behind it."""
 
 
