@@ -175,7 +175,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 def told(verdicts: Sequence[Verdict], columns: Mapping[str, Column]) -> list[list[str]]:
     """The verdicts as a table."""
-    lines = [["the paper's claim", "difference (95 %)", "here"]]
+    lines = [["the paper's claim", "difference in its favour (95 %)", "here"]]
     for v in verdicts:
         column = columns[v.claim.column]
         d = DASH if math.isnan(v.difference.mean) else f"{v.difference.mean:+.{column.digits}f}"

@@ -342,7 +342,7 @@ def _facts(jobs: Sequence[Job]) -> dict[str, Any]:
         "runs": len(summaries),
         "cpu_s": sum(s["time_s"].get("cpu", 0.0) for s in summaries),
         "panels": sorted({s["panel_hash"] for s in summaries}),
-        "commits": ", ".join(sorted(commits)) + (" (different ones: run the older again)" if len(commits) > 1 else ""),
+        "commits": ", ".join(sorted(commits)) + (" (runs of different commits)" if len(commits) > 1 else ""),
     }
 
 
