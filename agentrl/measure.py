@@ -77,7 +77,10 @@ def exploration_metrics(played: Sequence[Group], used: Sequence[Group]) -> dict[
 
 def rising_shares(played: Sequence[Group]) -> dict[str, float]:
     """By third of the explored trajectories (``initial``, ``middle``, ``final``), the share of steps whose first
-    candidate has ``r_t > r_{t-1}``; a third without such steps is left out."""
+    candidate has ``r_t > r_{t-1}``; a third without such steps is left out.
+
+    A step belongs to the third that its middle lies in: of two steps none is in the middle third, one alone is.
+    """
     rising: dict[str, list[float]] = {third: [] for third in THIRDS}
     for path in _paths(played):
         for index, (group, step) in enumerate(path):
@@ -86,7 +89,7 @@ def rising_shares(played: Sequence[Group]) -> dict[str, float]:
             )
             first = next(own, None)
             if first is not None and step.before is not None:
-                rising[THIRDS[3 * index // len(path)]].append(float(first > step.before + 1e-9))
+                rising[THIRDS[3 * (2 * index + 1) // (2 * len(path))]].append(float(first > step.before + 1e-9))
     return {third: _mean(shares) for third, shares in rising.items() if shares}
 
 

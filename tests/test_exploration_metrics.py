@@ -41,7 +41,7 @@ def test_metrics_of_an_exploration_by_hand() -> None:
         "repeated": 4 / 9, "stuck": 0.25, "path_return": (0.5 + 1.0) / 2,
         "candidates_1": 0.5, "candidates_2": 0.25, "candidates_3": 0, "candidates_4": 0, "candidates_5": 0.25,
         "candidates_6": 0, "candidates_7": 0, "candidates_8": 0,
-        "rising_initial": 0.0, "rising_middle": 1.0, "rising_final": 0.0,
+        "rising_initial": 0.0, "rising_middle": 0.5, "rising_final": 0.0,
     }  # fmt: skip
     got = {name.removeprefix("explore/"): value for name, value in found.items() if name.startswith("explore/")}
     assert got == pytest.approx(wanted)
@@ -59,7 +59,20 @@ def test_rising_shares_are_of_the_policys_first_candidate() -> None:
     step = explored(0.4, [0.9, 0.3], 0, (5, 5))
     expert = play([turn((1,), (2, 3), ())])
     guided = Group(step.task, (expert, step.trajectories[1]), explored=step.explored)
-    assert rising_shares([group([0]), guided]) == {"initial": 0.0}
+    assert rising_shares([group([0]), guided]) == {"middle": 0.0}
     assert rising_shares([group([0]), explored(None, [0.9], 0, (5,))]) == {}
     many = explored(0.0, [1.0], 0, (5,), drawn=11)
     assert rollout_metrics([group([0]), many], [])["explore/candidates_8"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "thirds"),
+    [(1, "m"), (2, "if"), (3, "imf"), (4, "immf"), (5, "iimff"), (6, "iimmff"), (7, "iimmmff")],
+)
+def test_thirds_are_symmetric(steps: int, thirds: str) -> None:
+    """Step k of n rises alone: the share of its third is 1 over the steps of that third, the others' are 0."""
+    for k, third in enumerate(thirds):
+        path = [explored(0.5, [1.0 if t == k else 0.5], t, (5,)) for t in range(steps)]
+        known = [name for name in ("initial", "middle", "final") if name[0] in thirds]
+        wanted = {name: (name[0] == third) / thirds.count(name[0]) for name in known}
+        assert rising_shares([group([0]), *path]) == wanted

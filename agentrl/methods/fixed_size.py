@@ -1,8 +1,7 @@
 """Fixed-size exploration: the baseline of RRO (arXiv:2505.20737) that draws k candidates at every step.
 
-``rollout=fixed_size`` draws and judges k actions in the state of every step; the policy learns to prefer the best to
-the
-worst::
+``rollout=fixed_size`` draws and judges k actions in the state of every step; the policy learns to prefer the best of
+them to the worst::
 
     a+ = argmax_i r_t(a_i),  a- = argmin_i r_t(a_i),  i = 1..k;   a pair if r_t(a+) > r_t(a-)    refill
     J  = log sigma( beta [log pi/pi_ref (a+ | e_{1:t-1}) - log pi/pi_ref (a- | e_{1:t-1})] )

@@ -2,8 +2,7 @@
 
 After supervised learning (``warmstart=sft``) the policy proposes its own action at every step t of an expert play e*
 and completes the episode (``rollout=along_expert``). With final rewards R and step rewards r (mean outcome of m plays
-from
-behind the action; an action that ends the episode is its own outcome), a pair is made, in either direction::
+from behind the action; an action that ends the episode is its own outcome), a pair is made, in either direction::
 
     whole plays   |R(e) - R(e*)| > traj_threshold                                                          refill
     at step t     R(e) - R(e*) > traj_threshold and r(a_t) - r(a*_t) > step_threshold, or both reversed
