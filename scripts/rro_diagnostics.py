@@ -72,7 +72,7 @@ def main() -> None:
         parser.exit(2, f"rro_diagnostics: {error}\n")
     print(table(found, str(cfg.choices.env)))
     if options.picture:
-        picture(found, options.picture, f"{cfg.choices.method} on {cfg.choices.env}, {len(options.runs)} runs")
+        picture(found, options.picture, f"{cfg.choices.method} on {cfg.choices.env}")
 
 
 def read_run(run: Path) -> tuple[Config, dict[str, str]]:
