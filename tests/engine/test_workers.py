@@ -1,0 +1,208 @@
+"""Engines in processes of their own: equal bits for any number of them, lost ones replaced, stale ones caught."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agentrl.digest import weights_digest
+from agentrl.engine.base import Completion, Request, Sampling
+from agentrl.engine.torch_engine import Torch, TorchEngine
+from agentrl.engine.workers import Workers, WorkersEngine
+from agentrl.errors import ConfigError, EngineError
+from agentrl.sync import Sync
+from tests.engine.test_torch_engine import STOPS, requests
+from tests.families import save_model
+from tests.test_model import nudge, pretrained
+from tests.toy import save_toy_model
+from tests.toy_run import toy_train
+
+SAMPLING = Sampling(1.0, STOPS)
+
+
+@dataclass(frozen=True)
+class Clumsy:
+    """A torch engine that does something wrong once: the first worker to take the token at ``once`` does ``what``."""
+
+    once: str
+    what: str
+
+    def start(self, source: Any, device: str) -> ClumsyEngine:
+        return ClumsyEngine(source.module(device, torch.float32), self)
+
+
+class ClumsyEngine(TorchEngine):
+    def __init__(self, module: Any, about: Clumsy) -> None:
+        super().__init__(module, 8)
+        self._about = about
+
+    def _mine(self, *whats: str) -> bool:
+        if self._about.what not in whats:
+            return False
+        try:
+            Path(self._about.once).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        if self._mine("die", "hang", "raise"):
+            if self._about.what == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self._about.what == "raise":
+                raise ZeroDivisionError("by hand")
+            time.sleep(60)
+        return super().generate(requests, sampling)
+
+    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        if self._mine("skip"):
+            self._version = version
+            return
+        super().load(weights, version)
+
+    def checksum(self) -> str:
+        if self._about.what == "skip":
+            return None  # type: ignore[return-value]  # an engine whose weights cannot be read back
+        return super().checksum()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return pretrained(save_model("qwen3", tmp_path_factory.mktemp("model")))
+
+
+@contextmanager
+def started(source: Any, each: Any = None, workers: int = 2, **changes: Any) -> Iterator[WorkersEngine]:
+    settings = {"part": 8, "threads": 1, "devices": [], "start_s": 120.0, "deadline_s": 60.0, "replacements": 2}
+    each = each or Torch("float32", 512)
+    engine = Workers(each=each, workers=workers, **(settings | changes)).start(source, "cpu")
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def clumsy(tmp_path: Path, what: str) -> Clumsy:
+    token = tmp_path / "once"
+    token.touch()
+    return Clumsy(str(token), what)
+
+
+def test_equal_bits_for_any_number_of_workers(source: Any) -> None:
+    """As the engine in this process that serves parts of the same size, before and after a push."""
+    alone, policy = Torch("float32", 8).start(source, "cpu"), source.build("cpu")
+    asked = requests(60, 20)
+    wanted = alone.generate(asked, SAMPLING)
+    nudge(policy)
+    alone.load(policy.named_weights(), 1)
+    later = alone.generate(asked, SAMPLING)
+    assert wanted != later
+    for number in (1, 2):
+        with started(source, workers=number) as engine:
+            assert engine.generate(asked, SAMPLING) == wanted
+            engine.load(policy.named_weights(), 1)
+            assert (engine.version, engine.generate(asked, SAMPLING)) == (1, later)
+            assert engine.checksum() == weights_digest(policy.named_weights(), torch.float32)
+            sequences = [request.prompt_ids for request in asked[:3]]
+            assert engine.logprobs(sequences) == alone.logprobs(sequences)
+            assert engine.generate([], SAMPLING) == []
+            assert engine.replaced == 0
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(source: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    policy, asked = source.build("cpu"), requests(60, 20)
+    with started(source) as engine:
+        nudge(policy)
+        engine.load(policy.named_weights(), 1)
+        wanted = engine.generate(asked, SAMPLING)
+        os.kill(engine._workers[1].pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        assert engine.generate(asked, SAMPLING) == wanted
+        assert engine.replaced == 1
+        assert engine.checksum() == weights_digest(policy.named_weights(), torch.float32)
+    assert "worker 1 was ended by signal 9 (SIGKILL); a new one takes its place" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("what", "told"), [("die", "SIGKILL"), ("hang", "did not answer 'generate' within 3 s")])
+def test_a_worker_that_is_lost_in_the_middle(
+    what: str, told: str, source: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = requests(40, 20)
+    wanted = Torch("float32", 8).start(source, "cpu").generate(asked, SAMPLING)
+    with started(source, clumsy(tmp_path, what), deadline_s=3.0) as engine:
+        assert engine.generate(asked, SAMPLING) == wanted
+        assert engine.replaced == 1
+    assert told in capfd.readouterr().err
+
+
+def test_workers_that_cannot_go_on_end_the_run(source: Any, tmp_path: Path) -> None:
+    """A crash of our own is told with the worker's traceback; losses in a row end with a sentence about the knobs."""
+    with (
+        started(source, clumsy(tmp_path, "raise")) as engine,
+        pytest.raises(EngineError, match=r"ZeroDivisionError: by hand\n(.|\n)*test_workers\.py"),
+    ):
+        engine.generate(requests(4, 2), SAMPLING)
+    with (
+        started(source, clumsy(tmp_path, "hang"), deadline_s=0.01, workers=1) as engine,
+        pytest.raises(EngineError, match=r"replaced 2 times in a row.*engine\.deadline_s"),
+    ):
+        engine.generate(requests(400, 40, max_tokens=12), SAMPLING)
+
+
+def test_a_skipped_push_is_caught(source: Any, tmp_path: Path) -> None:
+    """One of two workers keeps its old weights, and its weights cannot be read back: the canaries tell."""
+    policy = source.build("cpu")
+    with started(source, clumsy(tmp_path, "skip")) as engine:
+        nudge(policy)
+        with pytest.raises(EngineError, match="workers 1 and 0 disagree by"):
+            Sync(2, 1e-4, 0.05).push(policy, engine, 1, True, [(1, 2, 3, 4)])
+
+
+def test_mistakes_are_sentences(source: Any) -> None:
+    with started(source, workers=1) as engine, pytest.raises(EngineError, match="got a prompt of 0 tokens"):
+        engine.generate([Request((), 0, 4)], SAMPLING)
+    with pytest.raises(EngineError, match="the worker could not start"):
+        Workers(Torch("float32", 8), 1, 8, 1, [], 120.0, 60.0, 0).start(None, "cpu")
+    for changes, told in (
+        ({"workers": 0}, r"engine\.workers: got 0"),
+        ({"devices": ["cuda:0"]}, r"engine\.devices: got 1 for 2 workers"),
+        ({"deadline_s": 0.0}, r"engine\.deadline_s"),
+        ({"each": 3}, r"engine\.each"),
+    ):
+        base = {"workers": 2, "part": 8, "threads": 1, "devices": [], "start_s": 1.0, "deadline_s": 1.0}
+        with pytest.raises(ConfigError, match=told):
+            Workers(**({"each": Torch("float32", 8), "replacements": 0} | base | changes))
+
+
+def test_workers_end_with_the_engine(source: Any) -> None:
+    with started(source) as engine:
+        pids = [worker.pid for worker in engine._workers]  # type: ignore[attr-defined]
+        folder = engine._folder
+        engine.load(source.build("cpu").named_weights(), 1)
+        engine.load(source.build("cpu").named_weights(), 2)
+        assert [path.name for path in folder.iterdir()] == ["2.pt"]
+    assert not folder.exists()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_run_with_workers_equals_one_without(tmp_path: Path) -> None:
+    """Metrics and final weights, bit for bit."""
+    model = save_toy_model(tmp_path / "model")
+    words = ["method=grpo", "steps=4", "tasks_per_step=8"]
+    one = toy_train(model, tmp_path / "one", *words, "engine=torch", "engine.max_batch=16")
+    two = toy_train(model, tmp_path / "two", *words, "engine=workers", "engine.part=16")
+    assert one["eval"] == two["eval"]
+    weights = [
+        (tmp_path / name / "checkpoints/step_000004/model/model.safetensors").read_bytes() for name in ("one", "two")
+    ]
+    assert weights[0] == weights[1]
