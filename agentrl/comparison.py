@@ -159,7 +159,8 @@ def table(
         )
     for row in published.rows:
         if row not in found:
-            lines.append([f"{row} (paper alone)", *(_beside(DASH, published.value(row, name)) for name in columns)])
+            theirs = [published.value(row, name) for name in columns]
+            lines.append([f"{row} (paper alone)", *(DASH if value is None else f"({value:g})" for value in theirs)])
     return lines
 
 

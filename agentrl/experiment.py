@@ -192,7 +192,7 @@ class Comparison:
             for c in self.claims
             if c.column in columns
         ]
-        facts = _facts(jobs)
+        facts = _facts(jobs) | {"wall_s": seconds + _spent(folder / "table.json")}
         command = ["agentrl", "train", f"experiment={cfg.choices.experiment}", f"scale={cfg.scale}", *cfg.extra]
         lines = [
             f"# {self.title}",
@@ -206,8 +206,8 @@ class Comparison:
         told = [
             *self.notes,
             f"Command: `{shlex.join(command)}`.",
-            f"{facts['runs']} runs, {facts['cpu_s']:,.0f} CPU-seconds in all; this call: {seconds / 60:.1f} minutes "
-            f"on {os.cpu_count()} cores. Code: {facts['commits']}.",
+            f"{facts['runs']} runs, {facts['cpu_s']:,.0f} CPU-seconds, {facts['wall_s'] / 60:.0f} minutes of wall time on "
+            f"{os.cpu_count()} cores. Code: {facts['commits']}.",
             *(f"Failed: {job.row}, seed {job.seed}; see {job.log}." for job in failed),
         ]
         lines.append("\n".join(f"- {note}" for note in told))
@@ -331,6 +331,13 @@ def _measuring(job: Job, panel: str, more: Sequence[str]) -> list[str]:
 def _finished(folder: Path) -> bool:
     path = folder / "summary.json"
     return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["status"] == "done"
+
+
+def _spent(table: Path) -> float:
+    """Seconds of the calls before this one."""
+    if not table.is_file():
+        return 0.0
+    return float(json.loads(table.read_text(encoding="utf-8"))["facts"].get("wall_s", 0.0))
 
 
 def _facts(jobs: Sequence[Job]) -> dict[str, Any]:

@@ -117,12 +117,12 @@ def test_claims_are_judged_by_the_interval() -> None:
 def test_table_beside_the_papers() -> None:
     columns = {"SR": Column("success", digits=1, factor=100), "n": Column("episodes", digits=0)}
     found = {"GRPO": {"SR": [{"a": 10.0}, {"a": 12.0}], "n": [{"": 1280.0}, {"": 1280.0}]}, "SFT": {"SR": [], "n": []}}
-    lines = table(columns, found, Published(["SR", "other"], {"GRPO": [40.25, 1], "PPO": [None, 2], "SFT": [9, None]}))
+    lines = table(columns, found, Published(["SR", "other"], {"GRPO": [40.25, 1], "PPO": [7, 2], "SFT": [9, None]}))
     assert lines == [
         ["", "SR", "n"],
         ["GRPO", "11.0 ± 12.7 (40.25)", "1,280"],
         ["SFT", "- (9)", "-"],
-        ["PPO (paper alone)", "-", "-"],
+        ["PPO (paper alone)", "(7)", "-"],
     ]
     assert markdown(lines).splitlines()[1] == "| --- | --- | --- |"
     assert cell([{"": 3.0}], Column("x", digits=2)) == "3.00"

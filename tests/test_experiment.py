@@ -91,7 +91,7 @@ def test_a_small_experiment(recipes: Path, tmp_path: Path) -> None:
     done = agentrl(*words)
     assert done.returncode == 0, done.stderr
     report = (out / "small_laptop" / "report.md").read_text()
-    assert "| PPO (paper alone) | - (0.75) |" in report
+    assert "| PPO (paper alone) | (0.75) |" in report
     assert "GRPO higher than DIRECT in SR" in report
     assert report in done.stdout
     assert (out / "small_laptop" / "curves.png").stat().st_size > 5000

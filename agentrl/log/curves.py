@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def curves(arms: Mapping[str, Sequence[Path]], metric: str, path: Path, title: s
         steps = sorted(set.intersection(*(set(points) for points in found)))
         mean = _smooth([statistics.fmean(points[step] for points in found) for step in steps])
         axes.plot(steps, mean, style, color=color, linewidth=2, label=name)
-    axes.set(xlabel="optimiser steps", ylabel=f"{metric} (running mean of {WINDOW} batches)", title=title)
+    axes.set(xlabel="optimiser steps", ylabel=f"{metric} (running mean of {WINDOW} batches)")
+    axes.set_title(textwrap.fill(title, 70), fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small", frameon=False)
