@@ -67,12 +67,16 @@ def built(name: str, scale: str) -> tuple[Any, Any]:
 @pytest.mark.parametrize("scale", ["laptop", "paper"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_shipped_recipes_compose(name: str, scale: str) -> None:
-    """Every row, at both scales, is a valid command line; each recipe names its paper, and has at least three seeds."""
+    """Every row, at both scales, is a valid command line; a recipe names its paper, or is ours without a paper's scale;
+    on a laptop there are at least three seeds."""
     cfg, recipe = built(name, scale)
-    assert re.search(r"arXiv:\d{4}\.\d{5}", recipe.source)
+    from_paper = re.search(r"arXiv:\d{4}\.\d{5}", recipe.source)
+    assert from_paper or recipe.source.startswith("ours")
     if isinstance(recipe, Comparison):
-        recipe.refuse_mistakes(recipe.jobs(recipe.scales[scale], cfg), None)
-        assert scale == "paper" or len(recipe.scales[scale].seeds) >= 3
+        assert ("paper" in recipe.scales) == bool(from_paper)
+        assert len(recipe.scales["laptop"].seeds) >= 3
+        if scale in recipe.scales:
+            recipe.refuse_mistakes(recipe.jobs(recipe.scales[scale], cfg), None)
 
 
 def test_published_columns_and_rows_are_used() -> None:
@@ -158,6 +162,11 @@ def test_commands_and_shared_runs(recipes: Path, tmp_path: Path, capsys: pytest.
     assert "steps=500" in other
 
 
+def test_a_scale_that_a_recipe_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = told(capsys, "train", "experiment=demo", "scale=paper")
+    assert (code, "experiment=demo has only scale=laptop" in err) == (2, True)
+
+
 def test_mistakes_are_told_before_anything_runs(
     recipes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,7 +193,7 @@ def test_mistakes_are_told_before_anything_runs(
         ("panel: hard", "panel: soft", "expected one of experiment.panels: hard"),
         ("GRPO: [0.5]", "GRPO: [0.5, 1]", "expected 1 values"),
         ("value: success}", "value: success, digit: 1}", "digit"),
-        ("  paper: {seeds", "  papers: {seeds", "expected laptop and paper"),
+        ("  paper: {seeds", "  papers: {seeds", "got laptop, papers, expected laptop"),
     ],
 )
 def test_mistakes_of_a_recipe(recipes: Path, line: str, other: str, expected: str) -> None:

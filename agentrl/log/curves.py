@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from agentrl.log.files import read_lines
 
 WINDOW = 5  # batches in the running mean of a curve
+HELD_OUT = {"rollout/success": "success", "rollout/return": "return"}  # what an evaluation says of the same thing
 
 
 def curves(arms: Mapping[str, Sequence[Path]], metric: str, path: Path, title: str) -> bool:
-    """Draw ``metric`` over the steps of training: each seed thin, the mean of an arm's seeds thick.
+    """Draw ``metric`` over the steps of training: each seed thin, the mean of an arm's seeds thick; at the right edge,
+    a dot for each seed's held-out plays after training.
 
-    Arms that log no such metric are left out; False, and no picture, when that leaves none.
+    Arms without such a metric have no line, nor have those that learn from demonstrations, whose batches say nothing of
+    the policy. False, and no picture, when no line is left.
     """
     drawn = {name: [points for run in runs if (points := _points(run, metric))] for name, runs in arms.items()}
-    drawn = {name: found for name, found in drawn.items() if found}
-    if not drawn:
+    lines = {name: found for name, found in drawn.items() if found}
+    if not lines:
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 4.5), layout="constrained")
+    figure = Figure(figsize=(9.5, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for number, (name, found) in enumerate(drawn.items()):
-        color = f"C{number % 10}"
-        style = "-" if number < 10 else "--"
-        for points in found:
-            axes.plot(list(points), _smooth(list(points.values())), color=color, alpha=0.25, linewidth=0.8)
-        steps = sorted(set.intersection(*(set(points) for points in found)))
-        mean = _smooth([statistics.fmean(points[step] for points in found) for step in steps])
-        axes.plot(steps, mean, style, color=color, linewidth=2, label=name)
-    axes.set(xlabel="optimiser steps", ylabel=f"{metric} (running mean of {WINDOW} batches)")
+    end = max(step for found in lines.values() for points in found for step in points)
+    marked = False
+    for number, (name, runs) in enumerate(arms.items()):
+        color, style = f"C{number % 10}", "-" if number < 10 else "--"
+        for points in lines.get(name, []):
+            axes.plot(list(points), _smooth(list(points.values())), style, color=color, alpha=0.25, linewidth=0.8)
+        if name in lines:
+            steps = sorted(set.intersection(*(set(points) for points in lines[name])))
+            mean = _smooth([statistics.fmean(points[step] for points in lines[name]) for step in steps])
+            axes.plot(steps, mean, style, color=color, linewidth=2)
+        after = [value for run in runs if (value := _held_out(run, metric)) is not None]
+        marked = marked or bool(after)
+        axes.plot([end * (1.03 + 0.02 * number)] * len(after), after, "o", color=color, markersize=4)
+        if name in lines or after:
+            axes.plot([], [], style if name in lines else "o", color=color, label=name)
+    dots = "; dots: held-out plays after training" if marked else ""
+    axes.set(xlabel=f"optimiser steps{dots}", ylabel=f"{metric} (running mean of {WINDOW} batches)")
     axes.set_title(textwrap.fill(title, 70), fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
@@ -45,8 +58,21 @@ def curves(arms: Mapping[str, Sequence[Path]], metric: str, path: Path, title: s
 
 
 def _points(run: Path, metric: str) -> dict[int, float]:
+    if _summary(run).get("method") == "sft":
+        return {}
     lines = read_lines(run / "metrics.jsonl")
     return {line["step"]: float(line[metric]) for line in lines if isinstance(line.get(metric), int | float)}
+
+
+def _held_out(run: Path, metric: str) -> float | None:
+    after = _summary(run).get("eval", {}).get("after")
+    return None if after is None or metric not in HELD_OUT else float(after["sampled"][HELD_OUT[metric]])
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    path = run / "summary.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
