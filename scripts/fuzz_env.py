@@ -255,6 +255,7 @@ def main(words: Sequence[str]) -> int:
     settings = Settings(**{name: fields[name](value) for name, value in given.items()})
     overrides = [word for word in words if word.split("=", 1)[0] not in fields]
     cfg = compose("env_tool", overrides)
+    before = set(_children())
     with tempfile.TemporaryDirectory(prefix="fuzz_") as root:
         folders = [Path(root) / name for name in ("work", "home", "tmp")]
         for folder in folders:
@@ -274,7 +275,7 @@ def main(words: Sequence[str]) -> int:
         env.close()
         report.left_behind += sorted(_files(folders))[:KEPT]
         time.sleep(0.1)
-        report.left_behind += [f"process {pid}" for pid in _children()][:KEPT]
+        report.left_behind += [f"process {pid}" for pid in _children() if pid not in before][:KEPT]
         os.chdir("/")
         print(report.to_json(), flush=True)
     return 0 if report.ok else 1

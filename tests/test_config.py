@@ -24,11 +24,17 @@ IN_TRAIN = sorted(
     for path in CONF.glob("*/*.yaml")
     if path.parent.name not in ("experiment", "debug", "local")
 )
+INSIDE = {"summarizer": "reward=judge"}  # groups that only another choice has -> that choice
 GAPS = ["model.path=somewhere"]  # values that a person must give (???), harmless where they are not asked for
 
 
 @cache
 def with_choice(override: str) -> config.Config:
+    group, _, choice = override.partition("=")
+    if group in INSIDE:
+        holder = INSIDE[group].partition("=")[0]
+        cfg = compose("train", [INSIDE[group], f"{group}@{holder}.{group}={choice}"])
+        return config.changed(cfg, {group: cfg[holder][group]})
     return compose("train", [override, *(gap for gap in GAPS if override.startswith(gap.split(".")[0]))])
 
 

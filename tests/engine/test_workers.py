@@ -31,7 +31,8 @@ SAMPLING = Sampling(1.0, STOPS)
 
 @dataclass(frozen=True)
 class Clumsy:
-    """A torch engine that does something wrong once: the first worker to take the token at ``once`` does ``what``."""
+    """A torch engine that does something wrong once: the first worker to take the token at ``once`` does ``what``; or
+    every time (``stuck``)."""
 
     once: str
     what: str
@@ -55,7 +56,7 @@ class ClumsyEngine(TorchEngine):
         return True
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        if self._mine("die", "hang", "raise"):
+        if self._about.what == "stuck" or self._mine("die", "hang", "raise"):
             if self._about.what == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self._about.what == "raise":
@@ -151,10 +152,10 @@ def test_workers_that_cannot_go_on_end_the_run(source: Any, tmp_path: Path) -> N
     ):
         engine.generate(requests(4, 2), SAMPLING)
     with (
-        started(source, clumsy(tmp_path, "hang"), deadline_s=0.01, workers=1) as engine,
+        started(source, clumsy(tmp_path, "stuck"), deadline_s=0.3, workers=1) as engine,
         pytest.raises(EngineError, match=r"replaced 2 times in a row.*engine\.deadline_s"),
     ):
-        engine.generate(requests(400, 40, max_tokens=12), SAMPLING)
+        engine.generate(requests(4, 2), SAMPLING)
 
 
 def test_a_skipped_push_is_caught(source: Any, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_the_recipes_share_runs_and_starts(scale: str, tmp_path: Path) -> None:
     for name in ("single_turn_main", "single_turn_transfer"):
         cfg = config.compose("run_experiment", [f"experiment={name}", f"scale={scale}", f"out={tmp_path}"])
         recipe = config.build(cfg.experiment)
-        folders[name] = {job.row: job.folder for job in recipe.jobs(recipe.scales[scale], cfg) if job.seed == 0}
+        folders[name] = {job.row: job.folder for job in recipe.jobs(recipe.scales[scale], cfg) if job.seed == 1}
     main, transfer = folders.values()
     shared = set(main) & set(transfer)
     assert shared == {"cheeseburger untrained", "cheeseburger SFT + GRPO", "double SFT + GRPO"}
