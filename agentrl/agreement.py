@@ -12,19 +12,16 @@ errors ACC is 1 - flip, whatever the plays; F1 (of "complete") depends on the sh
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from agentrl.comparison import Column, cell, markdown
+from agentrl.comparison import Column, cell, command_of, folder_of, keep, markdown
 from agentrl.completeness import Exact, Noisy, calls_of
 from agentrl.config import Config
 from agentrl.envs.tool_planning import ToolPlanning
 from agentrl.errors import ConfigError
 from agentrl.judges import Rules as Judge
-from agentrl.log.files import write_json
 from agentrl.rewards.base import Reward
 from agentrl.rewards.completeness import Completeness
 from agentrl.rewards.judge import Answer, JudgeReward
@@ -86,15 +83,9 @@ class Agreement:
         asked = cfg.scale == "paper"
         studies = {int(seed): self.study(env, int(seed), asked) for seed in (cfg.seeds or self.seeds)}
         env.close()
-        folder = Path(cfg.out) / f"{cfg.choices.experiment}_{cfg.scale}"
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["agentrl", "train", f"experiment={cfg.choices.experiment}", f"scale={cfg.scale}"]
-        text = self.report(list(studies.values()), shlex.join(command))
-        (folder / "report.md").write_text(text, encoding="utf-8")
-        print(f"{text}\nwritten: {folder / 'report.md'}")
         told = {seed: {name: agreement(said) for name, said in study.items()} for seed, study in studies.items()}
         result = {"experiment": cfg.choices.experiment, "scale": cfg.scale, "values": told, "failed": []}
-        write_json(folder / "table.json", result)
+        keep(folder_of(cfg), self.report(list(studies.values()), command_of(cfg)), result)
         return result
 
     def env(self) -> ToolPlanning:

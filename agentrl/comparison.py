@@ -6,16 +6,18 @@ from YAML inside of lists and mappings, where OmegaConf cannot fill frozen recor
 
 from __future__ import annotations
 
-import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agentrl.log.files import read_lines
+from agentrl.config import Config
+from agentrl.log.files import read_json, read_lines, write_json
 from agentrl.stats import Interval, difference, over_seeds_and_tasks
 
 DASH = "-"  # where nothing was measured
@@ -35,6 +37,30 @@ class Decoding(StrEnum):
 
     sampled = auto()
     greedy = auto()
+
+
+class Left:
+    """What a finished run left in its folder, each file read once however many columns ask for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._plays: dict[str, list[dict[str, Any]]] = {}
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return read_json(self._folder / "summary.json")
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_lines(self._folder / "metrics.jsonl")
+
+    def plays(self, panel: str, decoding: Decoding) -> list[dict[str, Any]]:
+        """The plays after training, on the run's own panel (empty) or a further one."""
+        if panel not in self._plays:
+            folder = self._folder / "panels" / panel if panel else self._folder
+            moment = "eval" if panel else "after"
+            self._plays[panel] = [p for p in read_lines(folder / "evaluations.jsonl") if p["moment"] == moment]
+        return [play for play in self._plays[panel] if play["decoding"] == decoding]
 
 
 @dataclass
@@ -63,29 +89,20 @@ class Column:
     digits: int = 3
     lower: bool = False
 
-    def read(self, run: Path) -> dict[str, float]:
+    def read(self, run: Left) -> dict[str, float]:
         """``{task: value}`` of one finished run, several plays of a task averaged; ``{"": value}`` without tasks."""
         if self.of is Source.train:
-            found = [line[self.value] for line in read_lines(run / "metrics.jsonl") if self.value in line]
+            found = [line[self.value] for line in run.metrics if self.value in line]
             found = [value for value in found if isinstance(value, int | float)]
             found = found[-math.ceil(self.last * len(found)) :]
             return {"": self.factor * sum(found) / len(found)} if found else {}
         if self.of is Source.summary:
-            value = _dotted(json.loads((run / "summary.json").read_text(encoding="utf-8")), self.value.split("."))
+            value = _dotted(run.summary, self.value.split("."))
             return {} if value is None else {"": self.factor * value}
-        return self._plays(run / "panels" / self.panel if self.panel else run)
-
-    def _plays(self, folder: Path) -> dict[str, float]:
-        moment = "eval" if self.panel else "after"
         plays: dict[str, dict[int, float]] = {}
-        for line in read_lines(folder / "evaluations.jsonl"):
-            if (line["moment"], line["decoding"]) != (moment, self.decoding) or not fnmatchcase(
-                line["task"], self.tasks
-            ):
-                continue
-            top, _, rest = self.value.partition(".")
-            value = line.get(top) if not rest else line.get(top, {}).get(rest)
-            if value is not None:
+        for line in run.plays(self.panel, self.decoding):
+            value = _named(line, self.value)
+            if value is not None and fnmatchcase(line["task"], self.tasks):
                 plays.setdefault(line["task"], {})[line["member"]] = self.factor * float(value)
         return {task: sum(values.values()) / len(values) for task, values in plays.items()}
 
@@ -164,6 +181,26 @@ def table(
     return lines
 
 
+def folder_of(cfg: Config) -> Path:
+    """Where an experiment leaves what came out; made now."""
+    folder = Path(cfg.out) / f"{cfg.choices.experiment}_{cfg.scale}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def command_of(cfg: Config) -> str:
+    """The command line of an experiment."""
+    words = [f"experiment={cfg.choices.experiment}", f"scale={cfg.scale}", *cfg.extra]
+    return shlex.join(["agentrl", "train", *words])
+
+
+def keep(folder: Path, text: str, result: Mapping[str, Any]) -> None:
+    """Write report.md and table.json, and print the report."""
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    write_json(folder / "table.json", result)
+    print(f"{text}\nwritten: {folder / 'report.md'}")
+
+
 def _beside(ours: str, theirs: float | None) -> str:
     return ours if theirs is None else f"{ours} ({theirs:g})"
 
@@ -184,6 +221,12 @@ def told(verdicts: Sequence[Verdict], columns: Mapping[str, Column]) -> list[lis
         word = "lower" if column.lower else "higher"
         lines.append([f"{v.claim.better} {word} than {v.claim.than} in {v.claim.column}", d, v.word])
     return lines
+
+
+def _named(line: Mapping[str, Any], name: str) -> Any:
+    """``success`` of a play, or ``scores.NAME``, where the name may hold dots itself."""
+    top, _, rest = name.partition(".")
+    return line.get(top, {}).get(rest) if rest else line.get(top)
 
 
 def _dotted(node: Any, parts: Sequence[str]) -> float | None:

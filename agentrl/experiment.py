@@ -29,12 +29,12 @@ from threading import Lock
 from typing import Any
 
 from agentrl import comparison, config
-from agentrl.comparison import Claim, Column, Published, Source
+from agentrl.comparison import Claim, Column, Left, Published, Source
 from agentrl.config import Config
 from agentrl.errors import ConfigError, Interrupted
 from agentrl.hashes import text_hash
 from agentrl.log.curves import curves
-from agentrl.log.files import write_json
+from agentrl.log.files import read_json
 
 SCALES = ("laptop", "paper")
 #: columns of every comparison.
@@ -142,8 +142,7 @@ class Comparison:
         """Run what is missing, then report. Raises ConfigError for words that do not compose, Interrupted."""
         if cfg.scale not in self.scales:
             raise ConfigError(f"scale={cfg.scale}: experiment={cfg.choices.experiment} has only scale=laptop; use that")
-        scale, folder = self.scales[cfg.scale], Path(cfg.out) / f"{cfg.choices.experiment}_{cfg.scale}"
-        jobs = self.jobs(scale, cfg)
+        jobs = self.jobs(self.scales[cfg.scale], cfg)
         flags = ["--config-dir", str(where)] if (where := config.config_dir()) else []
         self.refuse_mistakes(jobs, where)
         if cfg.dry_run:
@@ -151,10 +150,7 @@ class Comparison:
             return {"failed": []}
         begin = time.perf_counter()
         failed = run_all(jobs, self.panels, int(cfg.workers) or _workers(cfg.scale), flags)
-        result = self.report(cfg, jobs, failed, folder, time.perf_counter() - begin)
-        print((folder / "report.md").read_text(encoding="utf-8"))
-        print(f"written: {folder / 'report.md'}")
-        return result
+        return self.report(cfg, jobs, failed, time.perf_counter() - begin)
 
     def jobs(self, scale: Scale, cfg: Config) -> list[Job]:
         """The runs in the order in which they start: neighbours differ in their seed, so that no two make one warm
@@ -180,15 +176,14 @@ class Comparison:
                 text = " ".join(str(error).split())
                 raise ConfigError(f"row '{row}': {text}; its words: {shlex.join(words)}") from None
 
-    def report(
-        self, cfg: Config, jobs: Sequence[Job], failed: Sequence[Job], folder: Path, seconds: float
-    ) -> dict[str, Any]:
-        """Write report.md, table.json and curves.png; gives what table.json holds."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def report(self, cfg: Config, jobs: Sequence[Job], failed: Sequence[Job], seconds: float) -> dict[str, Any]:
+        """Write and print report.md, write table.json and curves.png; gives what table.json holds."""
+        folder = comparison.folder_of(cfg)
         runs = {row: [job.folder for job in jobs if job.row == row and _finished(job.folder)] for row in self.rows}
+        left = {row: [Left(path) for path in paths] for row, paths in runs.items()}
         found = {
-            row: {name: [column.read(path) for path in paths] for name, column in (self.columns | COST).items()}
-            for row, paths in runs.items()
+            row: {name: [column.read(run) for run in of_row] for name, column in (self.columns | COST).items()}
+            for row, of_row in left.items()
         }
         columns = comparison.measured(self.columns | COST, found)
         verdicts = [
@@ -196,8 +191,9 @@ class Comparison:
             for c in self.claims
             if c.column in columns
         ]
-        facts = _facts(jobs) | {"wall_s": seconds + _spent(folder / "table.json")}
-        command = ["agentrl", "train", f"experiment={cfg.choices.experiment}", f"scale={cfg.scale}", *cfg.extra]
+        facts = _facts([run.summary for of_row in left.values() for run in of_row]) | {
+            "wall_s": seconds + _spent(folder / "table.json")
+        }
         lines = [
             f"# {self.title}",
             f"{self.source}; scale {cfg.scale}. Ours: mean and 95 % interval over seeds and tasks (paper).",
@@ -209,13 +205,12 @@ class Comparison:
             lines.append("![learning curves](curves.png)")
         told = [
             *self.notes,
-            f"Command: `{shlex.join(command)}`.",
+            f"Command: `{comparison.command_of(cfg)}`.",
             f"{facts['runs']} runs: {facts['cpu_s']:,.0f} CPU-seconds, {facts['wall_s'] / 60:.0f} minutes on "
             f"{os.cpu_count()} cores. Code: {facts['commits']}.",
             *(f"Failed: {job.row}, seed {job.seed}; see {job.log}." for job in failed),
         ]
         lines.append("\n".join(f"- {note}" for note in told))
-        (folder / "report.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
         result = {
             "experiment": cfg.choices.experiment,
             "scale": cfg.scale,
@@ -225,7 +220,7 @@ class Comparison:
             "failed": [str(job.folder) for job in failed],
             "facts": facts,
         }
-        write_json(folder / "table.json", result)
+        comparison.keep(folder, "\n\n".join(lines) + "\n", result)
         return result
 
 
@@ -334,20 +329,16 @@ def _measuring(job: Job, panel: str, more: Sequence[str]) -> list[str]:
 
 def _finished(folder: Path) -> bool:
     path = folder / "summary.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["status"] == "done"
+    return path.is_file() and read_json(path)["status"] == "done"
 
 
 def _spent(table: Path) -> float:
     """Seconds of the calls before this one."""
-    if not table.is_file():
-        return 0.0
-    return float(json.loads(table.read_text(encoding="utf-8"))["facts"].get("wall_s", 0.0))
+    return float(read_json(table)["facts"].get("wall_s", 0.0)) if table.is_file() else 0.0
 
 
-def _facts(jobs: Sequence[Job]) -> dict[str, Any]:
+def _facts(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Cost of the finished runs, the panels they were measured on, and the commits they were made with."""
-    paths = [job.folder / "summary.json" for job in jobs if _finished(job.folder)]
-    summaries = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     commits = {str((s["facts"]["provenance"]["git"] or {}).get("commit"))[:10] for s in summaries}
     return {
         "runs": len(summaries),

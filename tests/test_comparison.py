@@ -12,7 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrl.comparison import Claim, Column, Decoding, Published, Source, cell, judge, markdown, measured, table, told
+from agentrl.comparison import (
+    Claim,
+    Column,
+    Decoding,
+    Left,
+    Published,
+    Source,
+    cell,
+    judge,
+    markdown,
+    measured,
+    table,
+    told,
+)
 from agentrl.stats import Z95, difference, over_seeds_and_tasks, student
 
 
@@ -82,20 +95,21 @@ def test_columns_read_what_they_name(tmp_path: Path) -> None:
     ]
     metrics = [{"step": 1, "rollout/success": 0.2}, {"step": 2, "rollout/success": 0.4}, {"step": 2, "x": "nan"}]
     run = a_run(tmp_path / "run", plays, metrics, episodes=640, time_s={"cpu": 12.5})
+    left = Left(run)
     a_run(run / "panels" / "other", [{"task": "o", "moment": "eval", "success": 0.75}])
-    assert Column("success").read(run) == {"easy/1": 0.5, "hard/1": 0.0}
-    assert Column("success", tasks="easy/*", factor=100).read(run) == {"easy/1": 50.0}
-    assert Column("success", decoding=Decoding.greedy).read(run) == {"hard/1": 1.0}
-    assert Column("steps_success").read(run) == {"easy/1": 4.0}
-    assert Column("parts.partial").read(run) == {"easy/1": 0.25}
-    assert Column("scores.answer").read(run) == {"easy/1": 0.5}
-    assert Column("scores.answer.match").read(run) == {"easy/1": 1.0}
-    assert Column("success", panel="other").read(run) == {"o": 0.75}
-    assert Column("rollout/success", of=Source.train).read(run) == {"": pytest.approx(0.3)}
-    assert Column("rollout/success", of=Source.train, last=0.5).read(run) == {"": pytest.approx(0.4)}
-    assert Column("x", of=Source.train).read(run) == {}
-    assert Column("time_s.cpu", of=Source.summary).read(run) == {"": 12.5}
-    assert Column("time_s.gpu", of=Source.summary).read(run) == {}
+    assert Column("success").read(left) == {"easy/1": 0.5, "hard/1": 0.0}
+    assert Column("success", tasks="easy/*", factor=100).read(left) == {"easy/1": 50.0}
+    assert Column("success", decoding=Decoding.greedy).read(left) == {"hard/1": 1.0}
+    assert Column("steps_success").read(left) == {"easy/1": 4.0}
+    assert Column("parts.partial").read(left) == {"easy/1": 0.25}
+    assert Column("scores.answer").read(left) == {"easy/1": 0.5}
+    assert Column("scores.answer.match").read(left) == {"easy/1": 1.0}
+    assert Column("success", panel="other").read(left) == {"o": 0.75}
+    assert Column("rollout/success", of=Source.train).read(left) == {"": pytest.approx(0.3)}
+    assert Column("rollout/success", of=Source.train, last=0.5).read(left) == {"": pytest.approx(0.4)}
+    assert Column("x", of=Source.train).read(left) == {}
+    assert Column("time_s.cpu", of=Source.summary).read(left) == {"": 12.5}
+    assert Column("time_s.gpu", of=Source.summary).read(left) == {}
 
 
 def test_claims_are_judged_by_the_interval() -> None:

@@ -42,6 +42,13 @@ class Completion:
     version: int
 
 
+def in_parts(requests: Sequence[Request], size: int) -> list[list[int]]:
+    """Places of the requests in parts of at most ``size``, sorted so that equal prompts, and those of about one length,
+    are computed together."""
+    order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 class Engine(Protocol):
     """A sampler with versioned weights."""
 

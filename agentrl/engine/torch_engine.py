@@ -15,7 +15,7 @@ import torch
 
 from agentrl.device import resolve_device
 from agentrl.digest import weights_digest
-from agentrl.engine.base import Completion, Request, Sampling
+from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.engine.draw import choose, uniforms
 from agentrl.engine.forward import Forward
 from agentrl.engine.lean import LeanForward, supports
@@ -80,10 +80,8 @@ class TorchEngine:
         """Continue every prompt; answers in the order of the requests. Raises EngineError."""
         for request in requests:
             self._check(request)
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
         found: dict[int, Completion] = {}
-        for start in range(0, len(order), self._max_batch):
-            part = order[start : start + self._max_batch]
+        for part in in_parts(requests, self._max_batch):
             found.update(zip(part, self._batch([requests[i] for i in part], sampling), strict=True))
         return [found[i] for i in range(len(requests))]
 

@@ -34,18 +34,6 @@ class Settings(Protocol):
     def start(self, source: Any, device: str) -> Engine: ...
 
 
-class Worker(Protocol):
-    """A worker as the pool sees it, wherever it lives. One request at a time."""
-
-    def ask(self, what: str, *args: Any, timeout_s: float) -> Any:
-        """Its answer to ``what``, a method of :class:`Served`. Raises WorkerLost, EngineError."""
-        ...
-
-    def kill(self) -> None:
-        """End it at once, whatever it does. Never raises."""
-        ...
-
-
 class Served:
     """What a worker can be asked: its engine, with weights that come as a file."""
 
@@ -53,8 +41,8 @@ class Served:
         self.engine = settings.start(source, device)
 
     def about(self) -> dict[str, Any]:
-        """The engine's dtype, by name, and the worker's process id."""
-        return {"dtype": str(self.engine.dtype).removeprefix("torch."), "pid": os.getpid()}
+        """The engine's dtype, by name."""
+        return {"dtype": str(self.engine.dtype).removeprefix("torch.")}
 
     def generate(self, *args: Any) -> Any:
         return self.engine.generate(*args)
@@ -69,9 +57,6 @@ class Served:
         """Take over the weights in a file that ``torch.save`` wrote: name -> tensor."""
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         self.engine.load(weights.items(), version)
-
-    def close(self) -> None:
-        self.engine.close()
 
 
 def answer(served: Served, what: str, args: tuple[Any, ...]) -> tuple[str, Any]:
@@ -105,12 +90,10 @@ def serve(pipe: Connection, settings: Settings, source: Any, device: str, env: M
         except (EOFError, OSError):  # the run has gone
             return
         pipe.send(answer(served, what, args))
-        if what == "close":
-            return
 
 
-class LocalWorker:
-    """A worker on this machine. ``env``: further environment variables of its process."""
+class Worker:
+    """A worker as the pool sees it, one request at a time. ``env``: further environment variables of its process."""
 
     def __init__(self, settings: Settings, source: Any, device: str, env: Mapping[str, str]) -> None:
         context = multiprocessing.get_context("forkserver")  # what is imported there is imported once for all workers
@@ -132,7 +115,7 @@ class LocalWorker:
         return found
 
     def ask(self, what: str, *args: Any, timeout_s: float) -> Any:
-        """Its answer to ``what``. Raises WorkerLost, EngineError."""
+        """Its answer to ``what``, a method of :class:`Served`. Raises WorkerLost, EngineError."""
         try:
             self._pipe.send((what, args))
         except (BrokenPipeError, OSError):
@@ -140,7 +123,7 @@ class LocalWorker:
         return self._receive(what, timeout_s)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, whatever it does."""
         self._process.kill()
         self._process.join(10.0)
         self._pipe.close()

@@ -27,12 +27,11 @@ from typing import Any
 import torch
 
 from agentrl.device import resolve_device
-from agentrl.engine.base import Completion, Request, Sampling
-from agentrl.engine.worker import LocalWorker, Worker, WorkerLost, shared_folder
+from agentrl.engine.base import Completion, Request, Sampling, in_parts
+from agentrl.engine.worker import Worker, WorkerLost, shared_folder
 from agentrl.errors import ConfigError, EngineError
 
-AGREE = {torch.float32: 1e-4}  # largest |Δ logprob| between two workers with equal weights; other dtypes: AGREE_LOW
-AGREE_LOW = 0.1
+AGREE, AGREE_LOW = 1e-4, 0.1  # largest |Δ logprob| between two workers with equal weights: in float32, in other dtypes
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,12 @@ class Workers:
     def start(self, source: Any, device: str) -> WorkersEngine:
         """All workers, up and equal. Raises ConfigError, EngineError."""
 
-        def hire(number: int) -> LocalWorker:
+        def hire(number: int) -> Worker:
             where = self._where(number, device)
             env = {"OMP_NUM_THREADS": str(self.threads or max(1, (os.cpu_count() or 1) // self.workers))}
             if where.startswith("cuda:"):  # the worker sees this GPU alone
                 env["CUDA_VISIBLE_DEVICES"], where = where.removeprefix("cuda:"), "cuda:0"
-            return LocalWorker(self.each, source, where, env)
+            return Worker(self.each, source, where, env)
 
         return WorkersEngine(hire, self)
 
@@ -87,18 +86,17 @@ class Workers:
 class WorkersEngine:
     """An :class:`agentrl.engine.base.Engine` of many. ``hire`` starts worker k."""
 
-    def __init__(self, hire: Callable[[int], LocalWorker], settings: Workers) -> None:
+    def __init__(self, hire: Callable[[int], Worker], settings: Workers) -> None:
         self._hire, self._settings = hire, settings
         self._folder = Path(tempfile.mkdtemp(prefix="agentrl-weights-", dir=shared_folder()))
         self._weights: Path | None = None
         self._version = 0
         self._losses = [0] * settings.workers  # in a row, by worker
         self.replaced = 0
-        hired = [hire(number) for number in range(settings.workers)]
-        self._workers: list[Worker] = list(hired)
+        self._workers = [hire(number) for number in range(settings.workers)]
         self._pool = ThreadPoolExecutor(settings.workers, "worker")
         try:
-            told = [worker.ready(settings.start_s) for worker in hired]
+            told = [worker.ready(settings.start_s) for worker in self._workers]
         except WorkerLost as error:
             self.close()
             raise EngineError(
@@ -115,11 +113,9 @@ class WorkersEngine:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Continue every prompt; answers in the order of the requests. Raises EngineError."""
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids))
-        size = self._settings.part
         parts: SimpleQueue[list[int]] = SimpleQueue()
-        for start in range(0, len(order), size):
-            parts.put(order[start : start + size])
+        for part in in_parts(requests, self._settings.part):
+            parts.put(part)
         found: dict[int, Completion] = {}
 
         def work(number: int) -> None:
@@ -164,7 +160,7 @@ class WorkersEngine:
         Raises EngineError when workers disagree.
         """
         found = self._all(lambda number: self._ask(number, "logprobs", sequences))
-        limit = AGREE.get(self.dtype, AGREE_LOW)
+        limit = AGREE if self.dtype == torch.float32 else AGREE_LOW
         for number, theirs in enumerate(found):
             pairs = [pair for a, b in zip(theirs, found[0], strict=True) for pair in zip(a, b, strict=True)]
             gap = max((abs(a - b) for a, b in pairs), default=0.0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentrl.log.files import read_lines
+from agentrl.log.files import read_json, read_lines
 
 WINDOW = 5  # batches in the running mean of a curve
 HELD_OUT = {"rollout/success": "success", "rollout/return": "return"}  # what an evaluation says of the same thing
@@ -71,8 +70,7 @@ def _held_out(run: Path, metric: str) -> float | None:
 
 def _summary(run: Path) -> dict[str, Any]:
     path = run / "summary.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return read_json(path) if path.is_file() else {}
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

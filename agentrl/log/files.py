@@ -142,6 +142,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """What :func:`write_json` wrote."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a JSON-lines file; a last line cut off by a kill is left out."""
     lines = []

@@ -125,7 +125,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(source: Any, capfd: pyt
         nudge(policy)
         engine.load(policy.named_weights(), 1)
         wanted = engine.generate(asked, SAMPLING)
-        os.kill(engine._workers[1].pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(engine._workers[1].pid, signal.SIGKILL)
         assert engine.generate(asked, SAMPLING) == wanted
         assert engine.replaced == 1
         assert engine.checksum() == weights_digest(policy.named_weights(), torch.float32)
@@ -185,7 +185,7 @@ def test_mistakes_are_sentences(source: Any) -> None:
 
 def test_workers_end_with_the_engine(source: Any) -> None:
     with started(source) as engine:
-        pids = [worker.pid for worker in engine._workers]  # type: ignore[attr-defined]
+        pids = [worker.pid for worker in engine._workers]
         folder = engine._folder
         engine.load(source.build("cpu").named_weights(), 1)
         engine.load(source.build("cpu").named_weights(), 2)
