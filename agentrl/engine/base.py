@@ -49,6 +49,25 @@ def in_parts(requests: Sequence[Request], size: int) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+class Stream(Protocol):
+    """Requests that come and go one by one: a play goes on as soon as its own environment has answered, whatever the
+    others do. One stream at a time; ``generate`` and ``load`` wait until it is closed."""
+
+    def advance(
+        self, new: Sequence[tuple[int, Request]], dropped: Sequence[int] = (), wait_s: float = 0.05
+    ) -> list[tuple[int, Completion]]:
+        """Take in requests under keys of the caller's, forget ``dropped`` ones, sample until one is finished or
+        ``wait_s`` have passed (a step that has begun is not cut short); everything finished since the last call.
+
+        Raises EngineError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Forget what is still under way."""
+        ...
+
+
 class Engine(Protocol):
     """A sampler with versioned weights."""
 
