@@ -22,6 +22,7 @@ from agentrl.config import Config
 from agentrl.envs.tool_planning import ToolPlanning
 from agentrl.errors import ConfigError
 from agentrl.judges import Rules as Judge
+from agentrl.ranges import require_shares
 from agentrl.rewards.base import Reward
 from agentrl.rewards.completeness import Completeness
 from agentrl.rewards.judge import Answer, JudgeReward
@@ -65,9 +66,7 @@ class Agreement:
     def __post_init__(self) -> None:
         if self.plays < 1 or not self.seeds:
             raise ConfigError(f"experiment: got {self.plays} plays and seeds {self.seeds}, expected at least one each")
-        for name in ("noise", "flip_completeness", "flip_answer", "credulity"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"experiment.{name}: got {getattr(self, name):g}, expected a number from 0 to 1")
+        require_shares(self, "experiment", "noise", "flip_completeness", "flip_answer", "credulity")
 
     def run(self, cfg: Config) -> dict[str, Any]:
         """Play, compare and report (report.md, table.json). Raises ConfigError, JudgeError."""

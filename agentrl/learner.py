@@ -27,6 +27,7 @@ from agentrl.critic import Critic
 from agentrl.errors import CheckpointError, ConfigError, DivergedError
 from agentrl.methods.base import Method
 from agentrl.ops import masked_sum, truncated_importance
+from agentrl.ranges import require_positive
 from agentrl.samples import collate, credited, micro_batches, micro_rows, pick, rows, take, unique_mask
 from agentrl.seeds import derive
 from agentrl.tally import Tally, critic_metrics
@@ -84,9 +85,8 @@ class AdamW:
     critic_gradient: bool
 
     def __post_init__(self) -> None:
-        for name in ("lr", "max_grad_norm", "minibatches", "epochs", "micro_tokens", "chunk_tokens", "critic_lr"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"learner.{name}: got {getattr(self, name):g}, expected a number above 0")
+        require_positive(self, "learner", "lr", "critic_lr", "max_grad_norm")
+        require_positive(self, "learner", "minibatches", "epochs", "micro_tokens", "chunk_tokens")
         if self.tis_cap and self.old_logprobs == OldLogprobs.rollout:
             raise ConfigError(
                 f"learner.tis_cap: got {self.tis_cap:g} with old_logprobs=rollout, whose importance weights are all 1; "

@@ -29,8 +29,9 @@ from agentrl import checkpoint, config
 from agentrl.bundled import locate
 from agentrl.config import Config
 from agentrl.envs.base import Env
-from agentrl.errors import CheckpointError, ConfigError
+from agentrl.errors import CheckpointError
 from agentrl.hashes import file_sha256
+from agentrl.ranges import require_positive
 from agentrl.rollout.demonstrations import Demonstrations
 from agentrl.rollout.rejection import Rejection, Teacher
 
@@ -94,12 +95,8 @@ class WarmStart:
     folder: str
 
     def __post_init__(self) -> None:
-        for name in ("steps", "tasks_per_step", "lr"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(
-                    f"warmstart.{name}: got {getattr(self, name):g}, expected a number above 0; for no warm start "
-                    "take warmstart=none"
-                )
+        none = "for no warm start take warmstart=none"
+        require_positive(self, "warmstart", "steps", "tasks_per_step", "lr", hint=none)
 
     def ready(self, cfg: Config, learn: Learn) -> Start:
         """The warm start of a run's config: found, or made now by ``learn``. Raises ConfigError, CheckpointError.

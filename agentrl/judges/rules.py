@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentrl.errors import ConfigError
 from agentrl.judges.base import Fact, Rubric, Verdict
 from agentrl.judges.language import (
     COMMON,
@@ -38,6 +37,7 @@ from agentrl.judges.language import (
     sentences,
     words_of,
 )
+from agentrl.ranges import require_shares
 
 VERSION = "rules-1"  # changes whenever a score could
 MOST_WORDS = 1000  # of an answer; what follows is not read
@@ -74,9 +74,7 @@ class Rules:
     match_only: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("contradiction", "invention", "overlap"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"judge.{name} is {getattr(self, name)}; expected a number from 0 to 1")
+        require_shares(self, "judge", "contradiction", "invention", "overlap")
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:

@@ -47,6 +47,22 @@ class Supply(Protocol):
         ...
 
 
+class Defaults:
+    """What a method answers that has nothing to say of its own; to be inherited from."""
+
+    @property
+    def past_batches(self) -> int:
+        return 0
+
+    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
+        """All groups, once."""
+        return list(groups)
+
+    def credit(self, batch: Batch) -> Batch:
+        """The advantages stay as they are."""
+        return batch
+
+
 class Method(Protocol):
     """The six questions a paper answers."""
 

@@ -28,9 +28,10 @@ import torch
 from numpy.typing import NDArray
 
 from agentrl.batch import Batch, Layout, Outputs
-from agentrl.errors import ConfigError, ShapeError
-from agentrl.methods.base import Supply
+from agentrl.errors import ShapeError
+from agentrl.methods.base import Defaults, Supply
 from agentrl.ops import by_group, sum_by
+from agentrl.ranges import require_positive
 from agentrl.types import Group
 
 
@@ -46,7 +47,7 @@ LOGPROBS = {Reference.start: "ref_logprobs", Reference.round: "round_logprobs"}
 
 
 @dataclass(frozen=True)
-class DPO:
+class DPO(Defaults):
     """The paper's symbols; numbers stand in conf/method/dpo.yaml."""
 
     beta: float
@@ -54,16 +55,11 @@ class DPO:
     reference: Reference
 
     def __post_init__(self) -> None:
-        if self.beta <= 0:
-            raise ConfigError(f"method.beta: got {self.beta:g}, expected a number above 0; 0.1 is usual")
+        require_positive(self, "method", "beta", hint="0.1 is usual")
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"siblings", "pairs", LOGPROBS[self.reference]})
-
-    @property
-    def past_batches(self) -> int:
-        return 0
 
     @property
     def skips_zero_advantage(self) -> bool:
@@ -87,10 +83,6 @@ class DPO:
                 "tokens, expected a pair of two that are not empty; mend refill or the rollout that makes the pairs"
             )
         return [np.full(play.tokens, sign, np.float32) for play, sign in zip(group.valid, (1.0, -1.0), strict=True)]
-
-    def credit(self, batch: Batch) -> Batch:
-        """The signs stay as they are."""
-        return batch
 
     def weights(self, layout: Layout) -> torch.Tensor:
         """Each pair counts the same, ``[batch, seq]``."""

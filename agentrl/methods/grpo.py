@@ -17,7 +17,6 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +24,13 @@ import torch
 from numpy.typing import NDArray
 
 from agentrl.batch import Batch, Layout, Outputs
-from agentrl.methods.base import Supply
+from agentrl.methods.base import Defaults
 from agentrl.ops import AGGREGATIONS, KL, KL_IN_LOSS, Aggregation, normalise, ratio
 from agentrl.types import Group
 
 
 @dataclass(frozen=True)
-class GRPO:
+class GRPO(Defaults):
     """The paper's symbols; numbers stand in conf/method/grpo.yaml."""
 
     std_ddof: int
@@ -49,16 +48,8 @@ class GRPO:
         return frozenset({"siblings", "ref_logprobs"} if self.kl_coef else {"siblings"})
 
     @property
-    def past_batches(self) -> int:
-        return 0
-
-    @property
     def skips_zero_advantage(self) -> bool:
         return self.kl_coef == 0.0 and self.entropy_coef == 0.0
-
-    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
-        """All groups, once."""
-        return list(groups)
 
     def scores(self, group: Group) -> NDArray[np.float64]:
         """What the plays of a group are compared by, ``[G]``: their rewards."""
@@ -72,10 +63,6 @@ class GRPO:
     def weights(self, layout: Layout) -> torch.Tensor:
         """How tokens are averaged, ``[batch, seq]`` over the whole batch."""
         return AGGREGATIONS[self.aggregation](layout.loss_mask, self.constant_length)
-
-    def credit(self, batch: Batch) -> Batch:
-        """The advantages stay as they are."""
-        return batch
 
     def gain(self, batch: Batch, out: Outputs, rho: torch.Tensor) -> torch.Tensor:
         """J without KL and entropy, ``[batch, seq]``."""

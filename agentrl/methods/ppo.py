@@ -25,7 +25,6 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,14 +32,14 @@ import torch
 from numpy.typing import NDArray
 
 from agentrl.batch import Batch, Layout, Outputs
-from agentrl.errors import ConfigError
-from agentrl.methods.base import Supply
+from agentrl.methods.base import Defaults
 from agentrl.ops import AGGREGATIONS, Aggregation, at_end, k1, ratio, whiten
+from agentrl.ranges import require_positive, require_shares
 from agentrl.types import Group
 
 
 @dataclass(frozen=True)
-class PPO:
+class PPO(Defaults):
     """The paper's symbols; numbers stand in conf/method/ppo.yaml."""
 
     gamma: float
@@ -58,30 +57,16 @@ class PPO:
     std_eps: float
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "lam", "turn_gamma", "turn_lam"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"method.{name}: got {getattr(self, name):g}, expected a number from 0 to 1")
-        if self.value_coef <= 0:
-            raise ConfigError(
-                f"method.value_coef: got {self.value_coef:g}, expected a number above 0: without it the critic learns "
-                "nothing; for a method without a critic take method=reinforce_pp"
-            )
+        require_shares(self, "method", "gamma", "lam", "turn_gamma", "turn_lam")
+        require_positive(self, "method", "value_coef", hint="for a method without a critic take method=reinforce_pp")
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"values", "ref_logprobs"} if self.kl_coef else {"values"})
 
     @property
-    def past_batches(self) -> int:
-        return 0
-
-    @property
     def skips_zero_advantage(self) -> bool:
         return False
-
-    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
-        """All groups, once."""
-        return list(groups)
 
     def advantages(self, group: Group) -> list[NDArray[np.float32]]:
         """The reward of each token, before KL: that of the play at its last one."""

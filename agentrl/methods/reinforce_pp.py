@@ -14,7 +14,6 @@ returns that spread by no more than ``std_eps`` count as equal, and their advant
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,14 +21,14 @@ import torch
 from numpy.typing import NDArray
 
 from agentrl.batch import Batch, Layout, Outputs
-from agentrl.errors import ConfigError
-from agentrl.methods.base import Supply
+from agentrl.methods.base import Defaults
 from agentrl.ops import AGGREGATIONS, Aggregation, at_end, k1, ratio, whiten
+from agentrl.ranges import require_shares
 from agentrl.types import Group
 
 
 @dataclass(frozen=True)
-class ReinforcePP:
+class ReinforcePP(Defaults):
     """The paper's symbols; numbers stand in conf/method/reinforce_pp.yaml."""
 
     gamma: float
@@ -39,24 +38,15 @@ class ReinforcePP:
     std_eps: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.gamma <= 1.0:
-            raise ConfigError(f"method.gamma: got {self.gamma:g}, expected a number from 0 to 1")
+        require_shares(self, "method", "gamma")
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"ref_logprobs"} if self.kl_coef else ())
 
     @property
-    def past_batches(self) -> int:
-        return 0
-
-    @property
     def skips_zero_advantage(self) -> bool:
         return False  # what is whitened or has KL to come is not known before credit
-
-    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
-        """All groups, once."""
-        return list(groups)
 
     def advantages(self, group: Group) -> list[NDArray[np.float32]]:
         """The reward of each token, before KL: that of the play at its last one."""

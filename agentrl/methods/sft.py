@@ -7,7 +7,6 @@ failed demonstrations take part (reward-filtered fine-tuning) is the rollout's c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from agentrl.batch import Batch, Layout, Outputs
-from agentrl.methods.base import Supply
+from agentrl.methods.base import Defaults
 from agentrl.ops import AGGREGATIONS, Aggregation
 from agentrl.types import Group
 
 
 @dataclass(frozen=True)
-class SFT:
+class SFT(Defaults):
     """Maximum likelihood of every action token; see the module's equation."""
 
     @property
@@ -29,16 +28,8 @@ class SFT:
         return frozenset()
 
     @property
-    def past_batches(self) -> int:
-        return 0
-
-    @property
     def skips_zero_advantage(self) -> bool:
         return True
-
-    def refill(self, groups: Sequence[Group], supply: Supply) -> list[Group]:
-        """All demonstrations, once."""
-        return list(groups)
 
     def advantages(self, group: Group) -> list[NDArray[np.float32]]:
         """1 for every token: imitate all of it."""
@@ -47,10 +38,6 @@ class SFT:
     def weights(self, layout: Layout) -> torch.Tensor:
         """Mean over all tokens of the batch, ``[batch, seq]``."""
         return AGGREGATIONS[Aggregation.token](layout.loss_mask, 0)
-
-    def credit(self, batch: Batch) -> Batch:
-        """The advantages stay as they are."""
-        return batch
 
     def objective(self, batch: Batch, out: Outputs) -> torch.Tensor:
         """``A log pi`` per token, ``[batch, seq]``; A is 1 times the weight of the group."""

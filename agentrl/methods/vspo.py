@@ -21,53 +21,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum, auto
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agentrl.errors import ConfigError
 from agentrl.methods.base import Supply
+from agentrl.methods.choices import Ceiling, Draw, Replace, Source, Spread
 from agentrl.methods.grpo import GRPO
 from agentrl.methods.smoothing import Smoothing, smoothed
 from agentrl.ops import spread
+from agentrl.ranges import require_positive, require_shares
 from agentrl.types import Group
-
-
-class Spread(StrEnum):
-    """The sigma of V: standard deviation or variance."""
-
-    std = auto()
-    var = auto()
-
-
-class Ceiling(StrEnum):
-    """R_max: ``one``, the highest attainable reward, or the best of the ``group``."""
-
-    one = auto()
-    group = auto()
-
-
-class Replace(StrEnum):
-    """Which groups give way: ``none``, those of zero advantage (``zero_adv``), or also those of ``low_value``."""
-
-    none = auto()
-    zero_adv = auto()
-    low_value = auto()
-
-
-class Draw(StrEnum):
-    """Replacements are drawn ``by_value`` or ``at_random``."""
-
-    by_value = auto()
-    at_random = auto()
-
-
-class Source(StrEnum):
-    """Replacements come from this ``batch``, or also from a ``buffer`` of recent ones."""
-
-    batch = auto()
-    buffer = auto()
 
 
 @dataclass(frozen=True)
@@ -89,12 +53,8 @@ class VSPO(GRPO):
     a_max: float
 
     def __post_init__(self) -> None:
-        for name in ("value_temperature", "a_max", "buffer_batches"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"method.{name}: got {getattr(self, name):g}, expected a number above 0")
-        for name in ("low_quantile", "smoothing_gamma", "w_min"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"method.{name}: got {getattr(self, name):g}, expected a number from 0 to 1")
+        require_positive(self, "method", "value_temperature", "a_max", "buffer_batches")
+        require_shares(self, "method", "low_quantile", "smoothing_gamma", "w_min")
 
     @property
     def past_batches(self) -> int:

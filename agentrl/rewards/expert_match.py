@@ -21,6 +21,7 @@ from enum import StrEnum, auto
 from typing import Any
 
 from agentrl.errors import ConfigError
+from agentrl.ranges import require_shares
 from agentrl.rewards.base import scored
 from agentrl.types import Group, Message, Trajectory, Turn
 
@@ -74,8 +75,7 @@ class ExpertMatch:
     format: Format
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.w_format <= 1.0:
-            raise ConfigError(f"reward.w_format: got {self.w_format:g}, expected a share of the reward from 0 to 1")
+        require_shares(self, "reward", "w_format")
 
     def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward R in [0, 1]; its parts are ``match``, ``format`` and ``valid`` (1: the action is in the list of valid

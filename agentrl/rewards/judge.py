@@ -28,6 +28,7 @@ from typing import Any
 from agentrl.completeness import calls_of, scores
 from agentrl.errors import ConfigError
 from agentrl.judges.language import contains, words_of
+from agentrl.ranges import require_shares
 from agentrl.rewards.base import scored_by_judge
 from agentrl.rewards.completeness import INVALID, well_formed
 from agentrl.seeds import derive
@@ -79,9 +80,7 @@ class JudgeReward:
             raise ConfigError("reward.judge: it gives no verdicts; choose judge=rules or openai")
         if not hasattr(self.summarizer, "answer"):
             raise ConfigError("reward.summarizer: it writes no answers; choose rules or written")
-        for name in ("flip", "credulity"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"reward.{name}: got {getattr(self, name):g}, expected a probability from 0 to 1")
+        require_shares(self, "reward", "flip", "credulity")
 
     def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward R; its parts: ``judged`` (the score, spoilt or not), ``match`` (the judge's own, whatever the format),

@@ -30,6 +30,7 @@ from enum import StrEnum, auto
 
 from agentrl.answers import bleu
 from agentrl.errors import ConfigError
+from agentrl.ranges import require_shares
 from agentrl.rewards.base import scored
 from agentrl.types import Group, Stop, Trajectory
 
@@ -96,8 +97,8 @@ class PRS:
     judge_weight: float
 
     def __post_init__(self) -> None:
-        _require_shares("w", self.w_parse, self.w_finish, self.w_quality)
-        _require_share("judge_weight", self.judge_weight)
+        _require_stages("w", self.w_parse, self.w_finish, self.w_quality)
+        require_shares(self, "reward", "judge_weight")
 
     def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward R; its parts are the stages."""
@@ -130,9 +131,9 @@ class ScheduledPRS:
     judge_weight: float
 
     def __post_init__(self) -> None:
-        _require_shares("start", self.start_parse, self.start_finish, self.start_quality)
-        _require_shares("w", self.w_parse, self.w_finish, self.w_quality)
-        _require_share("judge_weight", self.judge_weight)
+        _require_stages("start", self.start_parse, self.start_finish, self.start_quality)
+        _require_stages("w", self.w_parse, self.w_finish, self.w_quality)
+        require_shares(self, "reward", "judge_weight")
 
     def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward R with the weights of batch ``step``; its parts are the stages."""
@@ -152,15 +153,10 @@ class ScheduledPRS:
         return scored(groups, worth)
 
 
-def _require_shares(prefix: str, *weights: float) -> None:
+def _require_stages(prefix: str, *weights: float) -> None:
     """Weights must be shares of 1, so that rewards stay in [0, 1] as V's R_max of 1 assumes."""
     if min(weights) < 0.0 or abs(sum(weights) - 1.0) > 1e-6:
         raise ConfigError(
             f"reward.{prefix}_parse, {prefix}_finish, {prefix}_quality: got {', '.join(f'{w:g}' for w in weights)}, "
             "expected numbers of at least 0 that sum to 1"
         )
-
-
-def _require_share(name: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"reward.{name}: got {value:g}, expected a share from 0 to 1")

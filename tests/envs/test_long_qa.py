@@ -405,11 +405,11 @@ def test_the_default_judge_is_built_from_the_config() -> None:
 
 def test_a_wrong_judge_is_told_once() -> None:
     cfg = compose("env_tool", ["env=long_qa", "judge.invention=2", "env.top_k=0"])
-    with pytest.raises(ConfigError, match=r"^config: 1 problem:\n  env\.judge: judge\.invention is 2\.0; expected"):
+    with pytest.raises(ConfigError, match=r"^config: 1 problem:\n  env\.judge: judge\.invention: got 2, expected"):
         build(cfg.env)
     cfg.env.judge = "${judge}"
     with pytest.raises(
-        ConfigError, match=r"^config: 1 problem:\n  judge\.invention is 2\.0; expected a number from 0 to 1$"
+        ConfigError, match=r"^config: 1 problem:\n  judge\.invention: got 2, expected a number from 0 to 1$"
     ):
         check(cfg)
     cfg.env.judge = "rules"

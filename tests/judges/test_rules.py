@@ -127,7 +127,7 @@ def test_facts_travel_as_json() -> None:
 
 @pytest.mark.parametrize("name", ["contradiction", "invention", "overlap"])
 def test_settings_are_checked(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"judge.{name} is 1.5"):
+    with pytest.raises(ConfigError, match=f"judge.{name}: got 1.5"):
         Rules(**{name: 1.5})
 
 

@@ -168,7 +168,7 @@ def test_the_judges_share_is_blended_with_the_likeness(prose: LongQA) -> None:
     judge, likeness = (worth("prs_long", play, judge_weight=weight) for weight in (1.0, 0.0))
     assert judge != pytest.approx(likeness)
     assert worth("prs_long", play, judge_weight=0.25) == pytest.approx(0.25 * judge + 0.75 * likeness)
-    with pytest.raises(ConfigError, match=r"reward\.judge_weight: got 2, expected a share"):
+    with pytest.raises(ConfigError, match=r"reward\.judge_weight: got 2, expected a number from 0 to 1"):
         make("reward", "prs_long", judge_weight=2.0)
 
 
