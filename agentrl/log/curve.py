@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.errors import DataError
+from agentrl.log.figures import frame
 from agentrl.log.files import read_lines
 from agentrl.stats import wilson
 
@@ -22,21 +23,15 @@ def curve(run_dir: Path, title: str) -> Path:
     train = [line for line in lines if "rollout/success" in line]
     if not train:
         raise DataError(f"{run_dir / 'metrics.jsonl'}: no training step to draw; expected lines with rollout/success")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = frame(7.5, 4.5)
     _draw_training(axes, train)
     for color, decoding, marker in (("C1", "sampled", "o"), ("C2", "greedy", "s")):
         _draw_panels(axes, lines, decoding, color, marker)
     low, high = axes.get_ylim()
     axes.set(xlabel="optimiser steps", ylabel="success, reward", title=title, ylim=(min(-0.02, low), max(1.02, high)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     path = run_dir / "curve.png"
     figure.savefig(path, dpi=120)

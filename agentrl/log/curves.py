@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentrl.log.figures import frame
 from agentrl.log.files import read_json, read_lines
 
 WINDOW = 5  # batches in the running mean of a curve
@@ -25,12 +26,7 @@ def curves(arms: Mapping[str, Sequence[Path]], metric: str, path: Path, title: s
     lines = {name: found for name, found in drawn.items() if found}
     if not lines:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = frame(9.5, 4.8)
     end = max(step for found in lines.values() for points in found for step in points)
     marked = False
     for number, (name, runs) in enumerate(arms.items()):
@@ -49,8 +45,6 @@ def curves(arms: Mapping[str, Sequence[Path]], metric: str, path: Path, title: s
     dots = "; dots: held-out plays after training" if marked else ""
     axes.set(xlabel=f"optimiser steps{dots}", ylabel=f"{metric} (running mean of {WINDOW} batches)")
     axes.set_title(textwrap.fill(title, 70), fontsize="medium")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small", frameon=False)
     figure.savefig(path, dpi=110)
     return True

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
 
+from agentrl.answers import CLOSING, OPENING
 from agentrl.completeness import calls_of, scores
 from agentrl.errors import ConfigError
 from agentrl.judges.language import contains, words_of
@@ -34,8 +35,6 @@ from agentrl.rewards.completeness import INVALID, well_formed
 from agentrl.seeds import derive
 from agentrl.summarizer import plain, value_of
 from agentrl.types import Group, Stop, Trajectory
-
-TAG, END = "<answer>", "</answer>"
 
 
 class Answer(StrEnum):
@@ -53,7 +52,7 @@ def own_answer(play: Trajectory) -> str:
     last = play.turns[-1]
     if "answer" in last.info:
         return str(last.info["answer"])
-    return last.action.content.rpartition(TAG)[2].partition(END)[0].strip()
+    return last.action.content.rpartition(OPENING)[2].partition(CLOSING)[0].strip()
 
 
 def helpful(play: Trajectory, text: str) -> bool:

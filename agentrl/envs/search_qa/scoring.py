@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentrl.answers import bleu, contained, exact, f1
+from agentrl.answers import CLOSING, OPENING, bleu, contained, exact, f1
 
-OPENING, CLOSING = "<answer>", "</answer>"
 EXPECTED = 2  # answer tags in prompt + replies below which the original finds no answer
 SHORT_OF_EXACT = 0.99  # most that a soft reward pays without an exact match, so that success stays exact match
 

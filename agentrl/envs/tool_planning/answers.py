@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentrl.answers import CLOSING, OPENING
 from agentrl.completeness import Call, Match
 from agentrl.envs.tool_planning import compact
 from agentrl.envs.tool_planning.world import World
@@ -24,17 +25,16 @@ from agentrl.seeds import derive
 from agentrl.summarizer import Rules, plain, value_of
 from agentrl.types import Task
 
-ANSWER, END = "<answer>", "</answer>"
 INVENTED = 101  # numbers from 0 on that are made up; the small ones, which the compact view has words for
 CALLS = """Call the tools until every fact that the question needs was looked up and every computation that it needs \
 was run. Take nothing from memory and compute nothing in your head: it must come from a tool. Several independent \
 calls may go into one message; a call that needs an earlier result waits for it. Make no call that is not needed."""
 PLAN = f"""You plan how a question is answered with tools; somebody else writes the answer from what they say.
 {CALLS}
-When nothing is missing, write {ANSWER} alone and nothing behind it."""
+When nothing is missing, write {OPENING} alone and nothing behind it."""
 WHOLE = f"""You answer a question with tools.
 {CALLS}
-When nothing is missing, write the answer in one sentence between {ANSWER} and {END}, and nothing behind it."""
+When nothing is missing, write the answer in one sentence between {OPENING} and {CLOSING}, and nothing behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class Manner:
 
 
 MANNERS = {
-    False: Manner(PLAN, f"{ANSWER} alone"),
-    True: Manner(WHOLE, f"{ANSWER}, your answer and {END}"),
+    False: Manner(PLAN, f"{OPENING} alone"),
+    True: Manner(WHOLE, f"{OPENING}, your answer and {CLOSING}"),
 }
 
 
@@ -78,14 +78,14 @@ def right(task: Task, calls: Sequence[Call], found: Match, world: World | None) 
     """The action that answers with the result of the last requirement; ``world``: in words of the compact view."""
     last = str(task.data["requirements"][-1]["id"])
     if world is None:
-        return f"{ANSWER}The answer is {plain(value_of(found.reads[last]))}.{END}"
+        return f"{OPENING}The answer is {plain(value_of(found.reads[last]))}.{CLOSING}"
     return _pointing(calls[found.pairs[last]], task, calls, world)
 
 
 def hasty(task: Task, calls: Sequence[Call], world: World | None) -> str:
     """The action that answers with the last result, or with an invention that follows from the task alone."""
     if world is None:
-        return f"{ANSWER}{Rules(invents=True).answer(task, calls)}{END}"
+        return f"{OPENING}{Rules(invents=True).answer(task, calls)}{CLOSING}"
     last = next((call for call in reversed(calls) if call.ok), None)
     return _pointing(last, task, calls, world)
 

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from agentrl import toolcalls
+from agentrl.answers import OPENING
 from agentrl.completeness import Call, Match, match
 from agentrl.envs.base import Step
 from agentrl.envs.tool_planning import answers, compact
-from agentrl.envs.tool_planning.answers import ANSWER, MANNERS
+from agentrl.envs.tool_planning.answers import MANNERS
 from agentrl.envs.tool_planning.schemas import TOOLS
 from agentrl.envs.tool_planning.transcript import transcript_of
 from agentrl.envs.tool_planning.world import Outcome, World
@@ -138,7 +139,7 @@ class PlanningEpisode:
         """Calls of what is in view, and the end."""
         if self.world is None:
             required = [expert_call(requirement, self.matched()) for requirement in self.task.data["requirements"]]
-            return [*(toolcalls.write((call,)) for call in required if call is not None), ANSWER]
+            return [*(toolcalls.write((call,)) for call in required if call is not None), OPENING]
         listed = compact.actions(self.task, self.state.calls, self.world)
         if self.compact_view:
             return [*listed[:-1], self.hasty()]
@@ -148,7 +149,7 @@ class PlanningEpisode:
     def hasty(self) -> str:
         """The action that ends the episode now, whatever is missing."""
         if not self.answers:
-            return "answer" if self.compact_view else ANSWER
+            return "answer" if self.compact_view else OPENING
         return answers.hasty(self.task, self.state.calls, self.world if self.compact_view else None)
 
     def right(self) -> str:
@@ -174,7 +175,7 @@ class PlanningEpisode:
             return Meaning(answers=True) if isinstance(meant, str) else Meaning((meant,))
         read = toolcalls.read(action.content)
         calls = read.calls or action.tool_calls
-        if ANSWER in action.content:
+        if OPENING in action.content:
             both = MANNERS[self.answers].both
             return Meaning(wrong=both, malformed=read.malformed) if calls or read.malformed else Meaning(answers=True)
         if read.malformed or not calls:
