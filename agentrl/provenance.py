@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,15 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     }
 
 
+@cache
 def packages() -> dict[str, str]:
-    """Version of every installed distribution."""
-    found = {str(item.metadata["Name"]): item.version for item in distributions() if item.metadata["Name"]}
+    """Version of every installed distribution, read once in a process."""
+    told = [item.metadata for item in distributions()]  # parsed anew at each look
+    found = {str(about["Name"]): str(about["Version"]) for about in told if about["Name"]}
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 
+@cache
 def machine() -> dict[str, Any]:
     """System, processor, cores, memory (GiB) and GPUs."""
     pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
