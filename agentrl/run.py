@@ -157,7 +157,7 @@ def player(cfg: Config) -> Player:
         pretrained = config.build(cfg.model)
         policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
         engine = config.build(cfg.engine).start(pretrained, str(cfg.device))
-        stage = Stage(env, engine, policy.chat, config.build(cfg.context))
+        stage = Stage(env, engine, policy.chat, config.build(cfg.context), config.build(cfg.schedule))
     facts = {
         "env": dict(env.fingerprint),
         "splits": splits,
