@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from agentrl import config
 from agentrl.engine.base import Completion, Request, Sampling
@@ -87,6 +89,19 @@ def stage_of(*words: str) -> Iterator[Stage]:
         yield Stage(config.build(cfg.env), engine, source.chat(), config.build(cfg.context))
     finally:
         engine.close()
+
+
+def widened(width: int, folder: str) -> list[str]:
+    """Words that choose a random model with the bundled one's tokenizer, ``width`` wide and 8 layers deep."""
+    source = config.build(config.compose("train", ["env=webshop"]).model)
+    shape = source.module("cpu", torch.float32).config.to_dict()
+    shape |= {"hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": 8, "head_dim": 64}
+    shape |= {"num_attention_heads": width // 64, "num_key_value_heads": width // 64, "layer_types": None}
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape)).save_pretrained(folder)
+    source.chat().tokenizer.save_pretrained(folder)
+    limits = ["model.view=compact", "model.action_tokens=16", "model.context_tokens=1024"]
+    return ["model=local", f"model.path={folder}", "context=window", *limits]
 
 
 def schedules() -> dict[str, Any]:
@@ -193,21 +208,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=16)
     parser.add_argument("--group-size", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=8, help="most actions of an episode")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--width", type=int, default=0, help="a random model so wide, its share of raw alone (0: tiny)")
     parser.add_argument("--slow", type=float, default=0.2, help="seconds of a slow action")
     parser.add_argument("--engines", nargs="+", default=["torch", "vllm"], choices=["torch", "vllm"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {"episodes": args.tasks * args.group_size}
+    with tempfile.TemporaryDirectory() as folder:
+        words = widened(args.width, folder) if args.width else []
+        result |= measured(args, words)
+    print(json.dumps(result))
+
+
+def measured(args: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
     for name in args.engines:
-        one = rollout([], args.group_size, 8)
-        with stage_of(f"engine={name}") as stage:
+        one = rollout(words, args.group_size, args.turns)
+        with stage_of(f"engine={name}", *words) as stage:
             tasks = stage.env.tasks("train")[: args.tasks]
             result[name] = share(stage, one, tasks, args.repeats)
+            if args.width:
+                continue
             result[name]["tail"] = tail(stage, one, tasks[: args.tasks // 2], max(args.repeats // 2, 1), args.slow)
-    if "vllm" in args.engines:
-        result["prefix_cache"] = cache(lambda words: rollout(words, args.group_size, 8), args.tasks, args.repeats)
-    print(json.dumps(result))
+    if "vllm" in args.engines and not args.width:
+        result["prefix_cache"] = cache(lambda own: rollout(own, args.group_size, args.turns), args.tasks, args.repeats)
+    return result
 
 
 if __name__ == "__main__":

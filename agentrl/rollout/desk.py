@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 LEFT = "agentrl: left behind"  # name of a thread whose environment did not answer in time
 
@@ -68,6 +68,8 @@ class _Job(Generic[T]):
     thread: threading.Thread | None = None
     until: float = float("inf")  # on the monotonic clock, once a thread has begun
     over: bool = False
+    answer: T | None = None
+    error: BaseException | None = None
     given_up: bool = False
 
 
@@ -79,7 +81,7 @@ class Threads(Generic[T]):
         self._most = most
         self._deadline_s = deadline_s or float("inf")
         self._jobs: queue.SimpleQueue[_Job[T] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[_Job[T], T | BaseException]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[_Job[T]] = queue.SimpleQueue()
         self._open: dict[int, _Job[T]] = {}
         self._threads = 0
         self._lock = threading.Lock()
@@ -101,14 +103,14 @@ class Threads(Generic[T]):
         patience = min([wait_s, *(job.until - time.monotonic() for job in self._open.values())])
         while True:
             try:
-                job, answer = self._done.get(timeout=max(patience, 0.0)) if patience > 0 else self._done.get_nowait()
+                job = self._done.get(timeout=patience) if patience > 0 else self._done.get_nowait()
             except queue.Empty:
                 return found + self._give_up()
             patience = 0.0
-            if self._open.pop(job.key, None) is not None:
-                if isinstance(answer, BaseException) and not isinstance(answer, Exception):
-                    raise answer
-                found.append((job.key, answer))  # type: ignore[arg-type]
+            del self._open[job.key]
+            if job.error is not None:
+                raise job.error
+            found.append((job.key, cast(T, job.answer)))
 
     def close(self) -> None:
         """Let the threads end when they are done with what they are doing."""
@@ -124,15 +126,15 @@ class Threads(Generic[T]):
             job.thread = threading.current_thread()
             job.until = time.monotonic() + self._deadline_s
             try:
-                answer: T | BaseException = job.work()
+                job.answer = job.work()
             except BaseException as error:
-                answer = error
+                job.error = error
             with self._lock:
                 job.over = True
             if job.given_up:
                 job.late()
                 return
-            self._done.put((job, answer))
+            self._done.put(job)
 
     def _give_up(self) -> list[tuple[int, T | EnvTimeout]]:
         """What is beyond its deadline now."""
