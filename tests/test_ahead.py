@@ -80,7 +80,7 @@ def test_the_first_batch_is_the_usual_one_and_later_ones_are_older(model: Path, 
     assert len(column(tmp_path / "ahead", "learner/logprob_gap")) == 1  # older plays are no mismatch of engines
 
 
-@pytest.mark.parametrize("words", ["vspo reward=env", "grpo schedule=flowing"])
+@pytest.mark.parametrize("words", ["vspo reward=env", "grpo schedule=flowing schedule.env_threads=0"])
 def test_a_resumed_run_equals_an_uninterrupted_one(words: str, model: Path, tmp_path: Path) -> None:
     """The batch that was played ahead is in the checkpoint."""
     chosen = [*f"steps=4 method={words} checkpoint.every=2 checkpoint.keep=0".split(), *STALE, *QUICK]
