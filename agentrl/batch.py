@@ -44,7 +44,7 @@ class Batch:
     weights: torch.Tensor  # [batch, seq] float32
     rollout_logprobs: torch.Tensor  # [batch, seq] float32, the engine's; NaN where no engine sampled
     old_logprobs: torch.Tensor  # [batch, seq] float32, of the policy before this batch's first update
-    fresh: torch.Tensor  # [batch] bool, sampled by the newest policy_version of the batch
+    fresh: torch.Tensor  # [batch] bool, sampled by the policy_version that learns from them
     ref_logprobs: torch.Tensor | None = None  # [batch, seq], if the method needs them
     values: torch.Tensor | None = None  # [batch, seq], the critic's before the first update, if the method needs them
     returns: torch.Tensor | None = None  # [batch, seq], what the values should have been: from Method.credit

@@ -71,6 +71,7 @@ class Words:
 
     steps: int = 1
     tasks_per_step: int = 1
+    max_staleness: int = 0
     seed: int = 0
     seconds: float = 1.0
     device: Device = Device.auto
@@ -91,6 +92,8 @@ class Words:
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "tasks_per_step": 1, "seed": 0, "seconds": 0.1}
+        if self.max_staleness not in (0, 1):
+            raise ValueError(f"max_staleness: got {self.max_staleness}, expected 0 or 1 batch")
         wrong = [(name, low) for name, low in least.items() if getattr(self, name) < low]
         if wrong:
             raise ValueError(

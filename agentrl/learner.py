@@ -153,9 +153,12 @@ class Learner:
         """Make the policy as it is now the reference of the KL term (done by the first batch that needs it)."""
         self._reference = self.policy.reference()
 
-    def learn(self, groups: Sequence[Group], method: Method) -> dict[str, float]:
-        """All optimiser steps of one batch of groups; metrics are means over the steps that report them."""
-        batches = self.collate(groups, method)
+    def learn(self, groups: Sequence[Group], method: Method, version: int | None = None) -> dict[str, float]:
+        """All optimiser steps of one batch of groups; metrics are means over the steps that report them.
+
+        ``version``: the policy's policy_version, by which plays of older weights are known (None: the newest played).
+        """
+        batches = self.collate(groups, method, version)
         reports = [self.update(batch, method) for batch in batches]
         names = dict.fromkeys(name for report in reports for name in report)
         values = {name: [report[name] for report in reports if name in report] for name in names}
@@ -163,7 +166,7 @@ class Learner:
         metrics["learner/skipped_steps"] = sum(values.get("learner/skipped_steps", []))
         return metrics | critic_metrics(batches[: self.config.minibatches])
 
-    def collate(self, groups: Sequence[Group], method: Method) -> list[Batch]:
+    def collate(self, groups: Sequence[Group], method: Method, version: int | None = None) -> list[Batch]:
         """One batch for each optimiser step: shares of the groups (drawn by run seed and step), ``epochs`` times over.
 
         Credit is given over all groups together, before they are shared out. A share holds whole groups; where groups
@@ -185,7 +188,7 @@ class Learner:
             return found
 
         found = rows(order, method.advantages)
-        whole = collate(found, weights, method.skips_zero_advantage, self._device)
+        whole = collate(found, weights, method.skips_zero_advantage, self._device, version)
         whole = self._credit(self._complete(whole, method), method)
         told = dict(zip(places, credited(order, found, method.skips_zero_advantage, whole), strict=True))
         self.advantages = [told[place] for place in range(len(groups))]
@@ -208,7 +211,7 @@ class Learner:
         """One optimiser step on one batch of :meth:`collate`. Raises DivergedError.
 
         The metrics of the mismatch between learner and engine are reported while the policy is still the one that
-        played, for the tokens of its newest version.
+        played, for the tokens that it played itself.
         """
         pairs = "pairs" in method.needs
         tally = Tally(on_policy=self._on_policy, pairs=pairs)

@@ -12,8 +12,9 @@ from agentrl import config
 from agentrl.config import Config
 from agentrl.errors import Interrupted
 from agentrl.evaluate import flat
-from agentrl.measure import rollout_metrics
+from agentrl.measure import rollout_metrics, staleness
 from agentrl.panel import panel
+from agentrl.rollout.desk import left_behind
 from agentrl.rollout.supply import LiveSupply
 from agentrl.run import Run, player, training_run
 from agentrl.summary import close_player, farewell, finish, opening, summary, table
@@ -78,13 +79,14 @@ def learn(run: Run, stop: Sequence[int]) -> None:
 def one_batch(run: Run) -> None:
     """The loop's body: one batch of tasks, the optimiser steps it gives, the push of the new weights."""
     with run.clock.phase("rollout"):
-        played = run.play(run.tasks.draw(int(run.cfg.tasks_per_step)))
+        played = run.next_batch()
     with run.clock.phase("refill"):
         supply = LiveSupply(run.tasks, run.past, run.seed, run.step, run.play)
         used = run.method.refill(played, supply)
         run.past.extend(played)
-    with run.clock.phase("learner"):
-        metrics = run.learner.learn(used, run.method)
+    with run.playing_ahead(), run.clock.phase("learner"):
+        metrics = run.learner.learn(used, run.method, run.step)
+    metrics |= staleness(used, run.step, run.updates)
     run.step += run.updates
     metrics |= push(run, run.learner.moved, canaries(used))
     report(run, [*played, *supply.extra], used, metrics)
@@ -122,7 +124,8 @@ def report(run: Run, played: Sequence[Group], used: Sequence[Group], metrics: di
     numbers = rollout_metrics(played, used) | metrics | {f"time/{name}": lap[name] for name in lap if lap[name] > 0}
     numbers |= {
         "rollout/total_episodes": float(run.episodes),
-        "speed/tokens": numbers["rollout/tokens"] / max(lap["rollout"] + lap["refill"], 1e-9),
+        "rollout/left_behind": float(left_behind()),
+        "speed/tokens": numbers["rollout/tokens"] / max(run.ahead.seconds + lap["refill"], 1e-9),
         "memory/rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     with run.clock.phase("log"):

@@ -38,6 +38,18 @@ def rollout_metrics(played: Sequence[Group], used: Sequence[Group]) -> dict[str,
     } | exploration_metrics(played, used)
 
 
+def staleness(used: Sequence[Group], version: int, updates: int) -> dict[str, float]:
+    """By how many batches, of ``updates`` optimiser steps each, the weights that sampled the tokens of these groups are
+    older than ``version``, the policy that learns from them: mean over tokens, and the most."""
+    turns = [turn for group in used for play in group.valid for turn in play.turns if turn.logprobs]
+    lags = [(version - turn.version) / updates for turn in turns]
+    tokens = [len(turn.logprobs) for turn in turns]
+    if not turns:
+        return {}
+    mean = sum(lag * count for lag, count in zip(lags, tokens, strict=True)) / sum(tokens)
+    return {"rollout/staleness": mean, "rollout/staleness_max": max(lags)}
+
+
 def reward_metrics(plays: Sequence[Trajectory]) -> dict[str, float]:
     """``reward/<part>``: the mean of each part of the training reward over the plays that have it."""
     parts: dict[str, list[float]] = defaultdict(list)

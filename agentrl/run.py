@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agentrl import config
+from agentrl.ahead import Ahead
 from agentrl.checkpoint import Checkpoints, latest
 from agentrl.config import Config
 from agentrl.engine.base import Engine
@@ -84,6 +86,7 @@ class Run(Player):
     updates: int  # optimiser steps that one batch makes
     past: deque[Group]  # of the last batches, as many as the method draws from
     start: Start | None  # the warm start, if there is one
+    ahead: Ahead = field(default_factory=Ahead)
     log: Many = field(default_factory=lambda: Many(()))
     step: int = 0
     episodes: int = 0
@@ -95,9 +98,33 @@ class Run(Player):
 
     def play(self, tasks: Sequence[Task], call: int = 0) -> list[Group]:
         """Scored groups of these tasks by the current policy; ``call`` tells repeated plays of one step apart."""
-        groups = self.rollout.play(self.stage, tasks, seed=derive(self.seed, "play", call), step=self.step)
+        return self._counted(self._scored(tasks, self.step, call))
+
+    def next_batch(self) -> list[Group]:
+        """Scored groups of the next tasks of the training order: played now, unless they were played ahead."""
+        return self._counted(self.ahead.take(lambda: self._scored(self._draw(), self.step)))
+
+    @contextmanager
+    def playing_ahead(self) -> Iterator[None]:
+        """With ``max_staleness=1``, inside the next batch is played by the weights that the engine has now."""
+        step = self.step + self.updates
+        if not int(self.cfg.max_staleness) or step >= self.steps:
+            yield
+            return
+        tasks = self._draw()
+        with self.ahead.meanwhile(lambda: self._scored(tasks, step), self.clock):
+            yield
+
+    def _draw(self) -> list[Task]:
+        return self.tasks.draw(int(self.cfg.tasks_per_step))
+
+    def _scored(self, tasks: Sequence[Task], step: int, call: int = 0) -> list[Group]:
+        groups = self.rollout.play(self.stage, tasks, seed=derive(self.seed, "play", call), step=step)
+        return self.reward.score(groups, step // self.updates, self.steps // self.updates)
+
+    def _counted(self, groups: list[Group]) -> list[Group]:
         self.episodes += sum(group.spent.episodes for group in groups)
-        return self.reward.score(groups, self.step // self.updates, self.steps // self.updates)
+        return groups
 
     def save(self) -> Path:
         """A checkpoint from which the run continues exactly."""
@@ -107,6 +134,7 @@ class Run(Player):
             "position": self.tasks.position,
             "results": self.results,
             "seconds": self.clock.summary(),
+            "ahead": None if self.ahead.ready is None else [group_to_json(group) for group in self.ahead.ready],
             "past": [group_to_json(group) for group in self.past],
             "panel": self.panel.hash,
             "start": asdict(self.start) if self.start else None,
@@ -143,6 +171,8 @@ class Run(Player):
         self.tasks.position = state["position"]
         self.clock.resume(state["seconds"])
         self.past.extend(group_from_json(group) for group in state["past"])
+        if state["ahead"] is not None:
+            self.ahead.ready = [group_from_json(group) for group in state["ahead"]]
 
 
 def player(cfg: Config) -> Player:
@@ -157,7 +187,7 @@ def player(cfg: Config) -> Player:
         pretrained = config.build(cfg.model)
         policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
         engine = config.build(cfg.engine).start(pretrained, str(cfg.device))
-        stage = Stage(env, engine, policy.chat, config.build(cfg.context))
+        stage = Stage(env, engine, policy.chat, config.build(cfg.context), config.build(cfg.schedule))
     facts = {
         "env": dict(env.fingerprint),
         "splits": splits,
@@ -171,6 +201,16 @@ def player(cfg: Config) -> Player:
         "provenance": provenance(),
     }
     return Player(cfg, folder, stage, policy, evaluate, chosen, clock, facts)
+
+
+def _require_weights(cfg: Config, method: Method) -> None:
+    """Refuse to learn from older plays without importance weights; pairs are compared, whoever played them. Raises
+    ConfigError."""
+    if int(cfg.max_staleness) and not cfg.learner.tis_cap and "pairs" not in method.needs:
+        raise ConfigError(
+            f"max_staleness={cfg.max_staleness}: plays are then one batch older than the policy that learns from them, "
+            "and nothing makes up for it; set learner.old_logprobs=recompute learner.tis_cap=2.0, or max_staleness=0"
+        )
 
 
 def _require_work(cfg: Config, rollout: Rollout, minibatches: int, method: Method) -> None:
@@ -203,6 +243,7 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     batches = learning.batches(int(cfg.steps))
     method: Method = config.build(cfg.method)
     _require_work(cfg, rollout, learning.minibatches, method)
+    _require_weights(cfg, method)
     base = player(cfg)
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours

@@ -105,9 +105,14 @@ def _row(turns: Sequence[Turn], advantages: NDArray[np.float32], play: int, grou
 
 
 def collate(
-    rows: Sequence[Row], weights: Callable[[Layout], torch.Tensor], skip_zero: bool, device: torch.device
+    rows: Sequence[Row],
+    weights: Callable[[Layout], torch.Tensor],
+    skip_zero: bool,
+    device: torch.device,
+    version: int | None = None,
 ) -> Batch:
-    """Tensors of rows, on ``device``; ``weights`` is the method's.
+    """Tensors of rows, on ``device``; ``weights`` is the method's. ``version``: policy_version of the policy that is to
+    learn from them, whose rows are ``fresh`` (None: the newest that played).
 
     The weights are fixed over all rows; then, if ``skip_zero``, rows whose advantages are all zero are left out, and
     rows of equal tokens get one place in ``input_ids``. ``old_logprobs`` are the
@@ -116,7 +121,7 @@ def collate(
     mask = _dense(_spread_mask(rows), rows, bool)
     play, group = (np.array([getattr(row, name) for row in rows], np.int64) for name in ("play", "group"))
     shares = weights(Layout(*map(torch.from_numpy, (mask, play, group)))).float()
-    newest = max((row.version for row in rows), default=0)
+    newest = max((row.version for row in rows), default=0) if version is None else version
     keep = computed(rows, skip_zero)
     kept = [rows[i] for i in keep]
     width = max((len(row.ids) for row in kept), default=0)

@@ -134,6 +134,7 @@ class WarmStart:
                 "run_dir": str(run_dir),
                 "steps": self.steps,
                 "tasks_per_step": self.tasks_per_step,
+                "max_staleness": 0,
                 "method": {"_target_": "agentrl.methods.sft.SFT"},
                 "rollout": rollout,
                 "reward": {"_target_": "agentrl.rewards.env.EnvReward"},

@@ -28,7 +28,8 @@ from typing import Any
 from agentrl import config
 from agentrl.methods.single_turn import minimal_success
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.play import Play, advance, demonstrate
+from agentrl.rollout.course import advance
+from agentrl.rollout.play import Play, demonstrate
 from agentrl.rollout.single_turn import Planner
 from agentrl.run import player
 from agentrl.types import Stop, Task

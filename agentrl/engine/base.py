@@ -85,6 +85,10 @@ class Engine(Protocol):
         """Continue every prompt; answers in the order of the requests. Raises EngineError."""
         ...
 
+    def stream(self, sampling: Sampling) -> Stream:
+        """Sample requests that come and go one by one, until the stream is closed. Raises EngineError."""
+        ...
+
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Take over weights under their checkpoint names.
 

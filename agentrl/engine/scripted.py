@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,7 @@ import torch
 
 from agentrl.digest import weights_digest
 from agentrl.engine.base import Completion, Request, Sampling
+from agentrl.engine.together import Together
 from agentrl.errors import EngineError
 from agentrl.types import Message
 
@@ -61,6 +63,10 @@ class ScriptedEngine:
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """The reply to each request, cut at its ``max_tokens``."""
         return [self._complete(request) for request in requests]
+
+    def stream(self, sampling: Sampling) -> Together:
+        """Requests one by one: each call answers all that came."""
+        return Together(self, sampling, sys.maxsize)
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Take note of the version and the digest; the script stays the same."""

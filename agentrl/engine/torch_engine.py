@@ -20,6 +20,7 @@ from agentrl.engine.draw import choose, uniforms
 from agentrl.engine.forward import Forward
 from agentrl.engine.lean import LeanForward, supports
 from agentrl.engine.plain import PlainForward
+from agentrl.engine.together import Together
 from agentrl.errors import EngineError
 
 KEEP = 0.8  # finished rows are dropped once the share of running ones is at most this: dropping copies caches
@@ -84,6 +85,10 @@ class TorchEngine:
         for part in in_parts(requests, self._max_batch):
             found.update(zip(part, self._batch([requests[i] for i in part], sampling), strict=True))
         return [found[i] for i in range(len(requests))]
+
+    def stream(self, sampling: Sampling) -> Together:
+        """Requests one by one; those that wait are sampled together, as ``generate`` would."""
+        return Together(self, sampling, self._max_batch)
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Copy weights by checkpoint name. Raises EngineError on an unknown, missing or misshapen one."""

@@ -17,12 +17,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 
 from agentrl.device import resolve_device
 from agentrl.engine.base import Completion, Request, Sampling
+from agentrl.engine.vllm_stream import VLLMStream, check, completion_of, params_of
 from agentrl.errors import ConfigError, EngineError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -112,6 +113,7 @@ class VLLMEngine:
         self._shapes = shapes
         self._context = context
         self._version = 0
+        self._stream: VLLMStream | None = None
         self.dtype = dtype
 
     @property
@@ -120,17 +122,25 @@ class VLLMEngine:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Continue every prompt; answers in the order of the requests. Raises EngineError."""
+        self._require_quiet()
         if not requests:
             return []
         for request in requests:
-            self._check(len(request.prompt_ids), request.max_tokens)
-        params = [self._params(request, sampling) for request in requests]
+            check(request, self._context)
+        params = [params_of(request, sampling) for request in requests]
         prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
         outputs = self._llm.generate(prompts, params, use_tqdm=False)
-        return [self._completion(output.outputs[0], sampling) for output in outputs]
+        return [completion_of(output.outputs[0], sampling, self._version) for output in outputs]
+
+    def stream(self, sampling: Sampling) -> VLLMStream:
+        """Requests one by one, by vLLM's continuous batching. Raises EngineError while another stream is open."""
+        self._require_quiet()
+        self._stream = VLLMStream(self._llm.llm_engine, sampling, self._context, self._version)
+        return self._stream
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Replace all weights and forget cached prefixes. Raises EngineError before anything is touched."""
+        self._require_quiet()
         given = self._checked(weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(given)})
         self._tie_again()
@@ -145,6 +155,7 @@ class VLLMEngine:
         """Untempered logprobs of every token but the first of each sequence, teacher-forced."""
         from vllm import SamplingParams
 
+        self._require_quiet()
         if not sequences:
             return []
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
@@ -163,41 +174,9 @@ class VLLMEngine:
         self._llm = None
         gc.collect()
 
-    def _check(self, length: int, more: int) -> None:
-        if length == 0 or more < 1:
-            raise EngineError(
-                f"engine: got a prompt of {length} tokens and max_tokens={more}, expected at least 1 of each"
-            )
-        if length + more > self._context:
-            raise EngineError(
-                f"engine: prompt of {length} tokens and max_tokens={more} exceed the engine's context of "
-                f"{self._context}; raise model.context_tokens, lower model.action_tokens, or use context=window"
-            )
-
-    def _params(self, request: Request, sampling: Sampling) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        return SamplingParams(
-            max_tokens=request.max_tokens,
-            temperature=sampling.temperature,
-            seed=request.seed % 2**63,
-            stop_token_ids=list(sampling.stop_ids),
-            ignore_eos=True,  # the stop ids are the whole truth
-            logprobs=0,
-            flat_logprobs=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-
-    def _completion(self, output: Any, sampling: Sampling) -> Completion:
-        ids = tuple(output.token_ids)
-        flat = output.logprobs
-        found = tuple(flat.logprobs[start] for start in flat.start_indices)
-        if len(found) != len(ids) or tuple(flat.token_ids[start] for start in flat.start_indices) != ids:
-            raise EngineError("engine: vLLM's logprobs are not those of the tokens it sampled; check its version")
-        finish: Literal["stop", "length"] = "stop" if ids[-1] in sampling.stop_ids else "length"
-        return Completion(ids, found, finish, self._version)
+    def _require_quiet(self) -> None:
+        if self._stream is not None and not self._stream.closed:
+            raise EngineError("engine: vLLM serves a stream of requests; close it before anything else is asked of it")
 
     def _checked(self, weights: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
         """The weights in the engine's dtype. vLLM would be left broken by an unknown, misshapen or missing one."""

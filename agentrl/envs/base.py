@@ -32,7 +32,10 @@ class Step:
 
 
 class Episode(Protocol):
-    """One play of one task: started once, never reset, never reused."""
+    """One play of one task: started once, never reset, never reused.
+
+    Under ``schedule=flowing`` different episodes step at once, in threads: what they share must bear that.
+    """
 
     @property
     def task(self) -> Task: ...

@@ -65,6 +65,9 @@ rollout/used_zero_advantage  the same share among the groups the learner used   
 rollout/truncated            share of episodes cut by a turn or token limit                         ; share    ; last
 rollout/total_episodes       episodes since the start of the run                                    ; count    ; last
 rollout/failed               episodes that failed inside the environment (no credit)                ; count    ; mean
+rollout/staleness            mean age in batches of the weights that sampled what is learned from    ; batches  ; mean
+rollout/staleness_max        the same, of the oldest token                                           ; batches  ; max
+rollout/left_behind          threads still with an environment that did not answer by its deadline   ; count    ; max
 learner/loss                 loss of one optimiser step                                             ; 1        ; last
 learner/grad_norm            gradient norm before clipping                                          ; 1        ; last
 learner/lr                   learning rate                                                          ; 1        ; last
@@ -99,7 +102,7 @@ explore/candidates_max       most candidates of a step                          
 explore/repeated             share of candidates that took over the estimate of an equal one        ; share    ; mean
 explore/stuck                share of steps in which no candidate rose                              ; share    ; mean
 explore/path_return          mean process reward at the end of the explored trajectories            ; reward   ; max
-speed/tokens                 sampled tokens per second of rollout and refill                        ; tokens/s ; mean
+speed/tokens                 sampled tokens per second of playing, refill included                  ; tokens/s ; mean
 memory/rss                   largest resident memory of this process so far                         ; MiB      ; max
 sync/canary_gap              largest |learner - engine| logprob of the canaries after a push        ; nat      ; max
 """

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from agentrl.errors import ConfigError
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.play import Play, advance, demonstrate, refuse_failures, refuse_mute
+from agentrl.rollout.course import advance
+from agentrl.rollout.play import Play, demonstrate, refuse_failures, refuse_mute
 from agentrl.types import Group, Task
 
 

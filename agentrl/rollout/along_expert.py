@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from agentrl.errors import ConfigError
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.explore import Explorer, Leg, Plan, Trial, explore
+from agentrl.rollout.course import Leg
+from agentrl.rollout.explore import Explorer, Plan, Trial, explore
 from agentrl.rollout.play import Play, demonstrate
 from agentrl.types import Explored, Group, Stop, Task
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agentrl.chat import Chat, Context
 from agentrl.engine.base import Engine
 from agentrl.envs.base import Env
+from agentrl.rollout.schedule import Lockstep, Schedule
 from agentrl.types import Group, Task
 
 
@@ -20,6 +21,7 @@ class Stage:
     engine: Engine
     chat: Chat
     context: Context
+    schedule: Schedule = field(default_factory=Lockstep)
 
 
 @dataclass(frozen=True, slots=True)

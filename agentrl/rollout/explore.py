@@ -2,7 +2,7 @@
 
 The *process reward* of a candidate action is the mean return of m plays that go on from behind it; an action that ends
 its episode is its own outcome. A rollout writes its way of exploring one task as a generator (a ``Plan``) that yields
-the plays it waits for; :func:`lockstep` advances the plans of all tasks together, one engine call per turn. Every
+the plays it waits for, and the plans of all tasks are carried out together (:mod:`agentrl.rollout.course`). Every
 sample is named by (task, copy, turn, candidate, rollout), so that nothing depends on what else is in the batch.
 
 Ours: a candidate that an earlier one equals in action and answer (observation, reward, end) takes over its estimate
@@ -11,29 +11,16 @@ instead of being rolled out again. It is counted as a candidate.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-from agentrl.engine.base import Request, Sampling
 from agentrl.rollout.base import Limits, Stage
+from agentrl.rollout.course import Course, Leg, Waiting, carry_out
 from agentrl.rollout.play import Play, refuse_failed, refuse_mute
 from agentrl.types import Cost, Explored, Group, Stop, Task, Trajectory
 
-
-@dataclass(slots=True)
-class Leg:
-    """A play that is to go on, for at most ``left`` more turns."""
-
-    play: Play
-    left: float = math.inf
-
-
-T = TypeVar("T")
-Waiting = Generator[Sequence[Leg], None, T]
 Plan = Waiting[list[Group]]
 
 
@@ -68,8 +55,7 @@ class Explorer:
         self.limits = limits
         self.rollouts = rollouts
         self.failed: list[Trajectory] = []
-        self.episodes = self.tokens = self.calls = 0
-        self.groups: list[Group] = []
+        self.episodes = 0
 
     def begin(self, *draw: int | str) -> Play:
         """A play from the start of the task; ``draw`` names its samples."""
@@ -100,9 +86,9 @@ class Explorer:
         values, rollouts = tuple(c.value for c in found), tuple(c.rollouts for c in found)
         return Group(self.task, members, explored=Explored(turn, before, values, rollouts, kept, rose, drawn))
 
-    def cost(self) -> Cost:
-        """What this task has taken so far."""
-        return Cost(self.episodes, len(self.failed), self.tokens, self.calls)
+    def cost(self, course: Course[list[Group]]) -> Cost:
+        """What this task has taken so far, its plan being this course's."""
+        return Cost(self.episodes, len(self.failed), course.tokens, course.calls)
 
 
 class Trial:
@@ -188,53 +174,14 @@ def explore(
     for task in tasks:
         explorers.append(Explorer(stage, task, before[task.id], limits, rollouts))
         before[task.id] += 1
-    lockstep(stage, [(x, plan(x)) for x in explorers], temperature, seed, step)
+    courses = [Course(plan(x), seed, step) for x in explorers]
+    carry_out(stage, courses, temperature)
     refuse_failed([play for x in explorers for play in x.failed], sum(x.episodes for x in explorers), max_failed)
-    refuse_mute([play for x in explorers for play in x.groups[0].trajectories], limits)
-    return [group for x in explorers for group in x.groups]
-
-
-def lockstep(stage: Stage, plans: Sequence[tuple[Explorer, Plan]], temperature: float, seed: int, step: int) -> None:
-    """Carry out all plans together, one engine call per turn for every play that any of them waits for.
-
-    A plan has a part in every call until it is over, so that the calls of a batch are the most of any explorer.
-    """
-    sampling = Sampling(temperature=temperature, stop_ids=stage.chat.stop_ids)
-    running = [_Running(explorer, plan) for explorer, plan in plans]
-    while asked := [(one, *pair) for one in running for pair in one.ask(seed, step)]:
-        completions = stage.engine.generate([request for _, _, request in asked], sampling)
-        for (one, play, request), completion in zip(asked, completions, strict=True):
-            one.explorer.tokens += len(completion.ids)
-            play.answer(request, completion)
-        for one in running:
-            one.explorer.calls += not one.over
-
-
-class _Running:
-    """A plan and the legs it waits for."""
-
-    def __init__(self, explorer: Explorer, plan: Plan) -> None:
-        self.explorer = explorer
-        self.over = False
-        self._plan = plan
-        self._legs: Sequence[Leg] = ()
-
-    def ask(self, seed: int, step: int) -> list[tuple[Play, Request]]:
-        """The next request of each leg; where all legs are at their end the plan goes on, until it is over."""
-        while not self.over:
-            if asked := list(self._requests(seed, step)):
-                return asked
-            try:
-                self._legs = next(self._plan)
-            except StopIteration as end:
-                first, *others = end.value
-                cost = self.explorer.cost()
-                self.explorer.groups = [replace(first, cost=cost), *(replace(g, cost=Cost()) for g in others)]
-                self.over = True
-        return []
-
-    def _requests(self, seed: int, step: int) -> Iterator[tuple[Play, Request]]:
-        for leg in self._legs:
-            if leg.left > 0 and (request := leg.play.request(seed, step)) is not None:
-                leg.left -= 1
-                yield leg.play, request
+    groups = []
+    first: list[Trajectory] = []
+    for explorer, course in zip(explorers, courses, strict=True):
+        head, *others = course.result or []
+        first += head.trajectories
+        groups += [replace(head, cost=explorer.cost(course)), *(replace(each, cost=Cost()) for each in others)]
+    refuse_mute(first, limits)
+    return groups

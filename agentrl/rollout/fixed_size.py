@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from agentrl.errors import ConfigError
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.explore import Candidate, Explorer, Leg, Plan, best, explore, go_on
+from agentrl.rollout.course import Leg
+from agentrl.rollout.explore import Candidate, Explorer, Plan, best, explore, go_on
 from agentrl.types import Group, Task, Trajectory
 
 

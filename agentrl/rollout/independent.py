@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.play import Play, advance, refuse_failures, refuse_mute
+from agentrl.rollout.course import advance
+from agentrl.rollout.play import Play, refuse_failures, refuse_mute
 from agentrl.types import Group, Task
 
 

@@ -10,12 +10,12 @@ tag stays whole. arXiv:2508.19598: the planner stops at ``<answer>``, a summariz
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from agentrl.chat import Chat
-from agentrl.engine.base import Completion, Engine, Request, Sampling
+from agentrl.engine.base import Completion, Engine, Request, Sampling, Stream
 from agentrl.errors import ConfigError
 from agentrl.rollout.base import Stage
 from agentrl.rollout.independent import Independent
@@ -58,6 +58,10 @@ class Cutting:
         """The engine's completions, cut."""
         return [self._cut(completion) for completion in self._engine.generate(requests, sampling)]
 
+    def stream(self, sampling: Sampling) -> CuttingStream:
+        """The engine's stream, its completions cut."""
+        return CuttingStream(self._engine.stream(sampling), self._cut)
+
     def load(self, weights: Iterable[tuple[str, Any]], version: int) -> None:
         self._engine.load(weights, version)
 
@@ -87,3 +91,20 @@ class Cutting:
         if text.lstrip().startswith("<think>"):
             text = text.partition("</think>")[2]
         return self._text in text
+
+
+class CuttingStream:
+    """An :class:`agentrl.engine.base.Stream` whose completions are cut."""
+
+    def __init__(self, stream: Stream, cut: Callable[[Completion], Completion]) -> None:
+        self._stream = stream
+        self._cut = cut
+
+    def advance(
+        self, new: Sequence[tuple[int, Request]], dropped: Sequence[int] = (), wait_s: float = 0.05
+    ) -> list[tuple[int, Completion]]:
+        """The stream's completions, cut."""
+        return [(key, self._cut(completion)) for key, completion in self._stream.advance(new, dropped, wait_s)]
+
+    def close(self) -> None:
+        self._stream.close()

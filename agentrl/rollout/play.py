@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from agentrl.chat import tools_text
-from agentrl.engine.base import Completion, Request, Sampling
-from agentrl.envs.base import Episode, offered
+from agentrl.engine.base import Completion, Request
+from agentrl.envs.base import Episode, Step, offered
 from agentrl.errors import ConfigError, EnvError
 from agentrl.rollout.base import Limits, Stage
 from agentrl.seeds import derive
@@ -62,19 +62,28 @@ class Play:
         draw = derive(seed, "sample", step, self.task.id, *self.draw, len(self._turns))
         return Request(prompt, draw, self._limits.action_tokens)
 
-    def answer(self, request: Request, completion: Completion) -> None:
-        """Act with what the engine sampled."""
-        action = self._stage.chat.message(completion.ids)
-        self.act(action, request.prompt_ids, completion)
+    def action(self, completion: Completion) -> Message:
+        """What the engine sampled, as a message."""
+        return self._stage.chat.message(completion.ids)
 
     def act(self, action: Message, prompt_ids: tuple[int, ...], completion: Completion) -> None:
         """Play one action, record the turn, end the episode when it is over."""
-        assert self._episode is not None
-        self._saved = None
+        self.take(action, prompt_ids, completion, self.step(action))
+
+    def step(self, action: Message) -> Step | Exception:
+        """The environment's part of a turn, which may run in another thread: its answer, or how it failed."""
         try:
-            step = self._episode.step(action)
+            return self.episode.step(action)
         except Exception as error:  # an environment's failure is data
-            self._fail(error)
+            return error
+
+    def take(
+        self, action: Message, prompt_ids: tuple[int, ...], completion: Completion, step: Step | Exception
+    ) -> None:
+        """Record the turn of an action and the environment's answer; end the episode when it is over."""
+        self._saved = None
+        if isinstance(step, Exception):
+            self._fail(step)
             return
         self._turns.append(
             Turn(
@@ -156,6 +165,17 @@ class Play:
         if self.stop is None and self._episode is not None:
             self._episode.close()
 
+    def abandon(self, error: Exception) -> None:
+        """Stop as data a play whose environment does not answer. Its episode is not touched: a thread is in it."""
+        self._error = f"{type(error).__name__}: {error}"
+        self.stop = Stop.env_error
+
+    def dismiss(self) -> None:
+        """Close the episode of a play that failed, whose first words count."""
+        if self._episode is not None:
+            with suppress(Exception):
+                self._episode.close()
+
     @property
     def turns(self) -> tuple[Turn, ...]:
         """The turns played so far, those before a branch included."""
@@ -178,25 +198,8 @@ class Play:
             self._episode.close()
 
     def _fail(self, error: Exception) -> None:
-        self._error = f"{type(error).__name__}: {error}"
-        self.stop = Stop.env_error
-        if self._episode is not None:
-            with suppress(Exception):  # it is broken already: its first words count
-                self._episode.close()
-
-
-def advance(stage: Stage, plays: Sequence[Play], temperature: float, seed: int, step: int) -> None:
-    """Play all episodes to their end in lockstep: one engine call per turn for all that are still going."""
-    sampling = Sampling(temperature=temperature, stop_ids=stage.chat.stop_ids)
-    alive = list(plays)
-    while True:
-        asked = [(play, request) for play in alive if (request := play.request(seed, step)) is not None]
-        if not asked:
-            return
-        completions = stage.engine.generate([request for _, request in asked], sampling)
-        for (play, request), completion in zip(asked, completions, strict=True):
-            play.answer(request, completion)
-        alive = [play for play, _ in asked]
+        self.abandon(error)
+        self.dismiss()
 
 
 def demonstrate(

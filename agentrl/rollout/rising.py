@@ -17,7 +17,8 @@ from enum import StrEnum, auto
 
 from agentrl.errors import ConfigError
 from agentrl.rollout.base import Limits, Stage
-from agentrl.rollout.explore import Candidate, Explorer, Leg, Plan, Waiting, best, explore, go_on, mean_return
+from agentrl.rollout.course import Leg, Waiting
+from agentrl.rollout.explore import Candidate, Explorer, Plan, best, explore, go_on, mean_return
 from agentrl.rollout.play import Play
 from agentrl.types import Group, Task
 

@@ -91,6 +91,42 @@ def test_a_seed_alone_decides_the_draw(served: Any) -> None:
     assert engine.generate(other, sampling) != together
 
 
+def test_a_stream_answers_as_generate_does(served: Any) -> None:
+    """Requests come two at a time and one is forgotten; the draws are those of the seeds alone."""
+    engine, _ = pair(served)
+    asked = requests(12)
+    sampling = Sampling(1.0, STOPS)
+    whole = engine.generate(asked, sampling)
+    stream = engine.stream(sampling)
+    coming = [(key, request) for key, request in enumerate(asked)]
+    found = dict(stream.advance(coming[:2], wait_s=0.0))
+    for start in range(2, 12, 2):
+        found |= dict(stream.advance(coming[start : start + 2], dropped=[5] if start == 6 else [], wait_s=0.0))
+    forgotten = 5 not in found
+    while more := stream.advance([], wait_s=10.0):
+        found |= dict(more)
+    stream.close()
+    assert forgotten == (5 not in found)
+    assert found.keys() | {5} == set(range(12))
+    for key, answer in found.items():
+        assert answer.ids == whole[key].ids
+        assert answer.logprobs == pytest.approx(whole[key].logprobs, abs=1e-5)
+
+
+def test_a_stream_has_the_engine_to_itself(served: Any) -> None:
+    engine, policy = pair(served)
+    stream = engine.stream(Sampling(1.0, STOPS))
+    stream.advance([(0, Request((20,) * 30, 0, 60))], wait_s=0.0)
+    for ask in (lambda: engine.generate(requests(1), Sampling()), lambda: push(policy, engine)):
+        with pytest.raises(EngineError, match="serves a stream of requests; close it"):
+            ask()
+    with pytest.raises(EngineError, match=r"120 tokens and max_tokens=20 exceed .* 128"):
+        stream.advance([(1, Request((20,) * 30, 0, 5)), (2, Request((20,) * 120, 0, 20))])
+    stream.close()
+    assert not engine._llm.llm_engine.has_unfinished_requests()
+    push(policy, engine, None)  # nothing is left that would keep the cache from being reset
+
+
 def test_pushed_weights_are_sampled_from(served: Any) -> None:
     engine, policy = pair(served)
     asked = requests(8)
