@@ -50,8 +50,12 @@ class Worker(Protocol):
         """Its answer to ``what``, a method of :class:`Served`. Raises WorkerLost, EngineError."""
         ...
 
-    def kill(self) -> None:
-        """End it at once, whatever it does."""
+    def leave(self) -> None:
+        """Let it end by itself as soon as it is idle. Nothing is asked of it any more."""
+        ...
+
+    def kill(self, grace_s: float = 0.0) -> None:
+        """End it, whatever it does; one that leaves by itself within ``grace_s`` cleans up behind itself."""
         ...
 
 

@@ -13,6 +13,7 @@ and workers that disagree stop the run.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from agentrl.cluster.base import Agency, Parcel, Worker, WorkerLost
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.errors import ConfigError, EngineError
 
+GRACE_S = 3.0  # for all workers together to end by themselves
 AGREE, AGREE_LOW = 1e-4, 0.1  # largest |Δ logprob| between two workers with equal weights: in float32, in other dtypes
 
 
@@ -65,7 +67,7 @@ class PoolEngine:
         except WorkerLost as error:
             self.close()
             raise EngineError(
-                f"engine: a worker {error} while it started; see its words above, or give it longer by cluster.start_s"
+                f"engine: a worker {error} while it started; what it printed says more, or give it longer by cluster.start_s"
             ) from None
         except BaseException:
             self.close()
@@ -138,7 +140,10 @@ class PoolEngine:
         """End all workers."""
         self._closed = True  # nobody is hired from now on
         for worker in self._workers:
-            worker.kill()
+            worker.leave()
+        until = time.monotonic() + GRACE_S
+        for worker in self._workers:
+            worker.kill(max(0.0, until - time.monotonic()))
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._agency.close()
 

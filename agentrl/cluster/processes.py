@@ -133,8 +133,14 @@ class Process:
             raise WorkerLost(self._end()) from None
         return self._receive(what, timeout_s)
 
-    def kill(self) -> None:
-        """End it at once, whatever it does."""
+    def leave(self) -> None:
+        """Let it end by itself as soon as it is idle."""
+        self._pipe.close()
+
+    def kill(self, grace_s: float = 0.0) -> None:
+        """End it, whatever it does, at the latest in ``grace_s``."""
+        if grace_s:
+            self._process.join(grace_s)
         self._process.kill()
         self._process.join(10.0)
         self._pipe.close()
@@ -170,6 +176,7 @@ def serve(pipe: Connection, engine: EngineSettings, source: Any, device: str, en
         try:
             what, args = pipe.recv()
         except (EOFError, OSError):  # the run has gone
+            served.engine.close()
             return
         pipe.send(answered(served, what, args))
 

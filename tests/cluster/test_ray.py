@@ -1,0 +1,165 @@
+"""Engines as Ray actors: the bits of one engine, dead and silent ones replaced, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'agentrl[ray]'")
+
+from agentrl.cluster.pool import PoolEngine
+from agentrl.cluster.ray import Ray, Stored, join, require_ray
+from agentrl.digest import weights_digest
+from agentrl.engine.base import Sampling
+from agentrl.engine.torch_engine import Torch
+from agentrl.errors import ConfigError, EngineError
+from tests.engine.test_torch_engine import STOPS, requests
+from tests.families import save_model
+from tests.test_model import nudge, pretrained
+from tests.toy import save_toy_model
+from tests.toy_run import toy_train
+
+SAMPLING = Sampling(1.0, STOPS)
+
+
+def settings(**changes: Any) -> Ray:
+    told = {"workers": 2, "part": 8, "start_s": 200.0, "deadline_s": 60.0, "replacements": 2}
+    return Ray(**({"cpus": 0.5, "gpus": 0.0, "address": ""} | told | changes))
+
+
+def ray_processes() -> list[psutil.Process]:
+    """Those that this process has started, actors and their helpers among them."""
+    below = psutil.Process().children(recursive=True)
+    return [one for one in below if one.status() != psutil.STATUS_ZOMBIE and "ray" in " ".join(one.cmdline())]
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """One local Ray for the file, joined as a run joins it."""
+    found = require_ray()
+    before = signal.getsignal(signal.SIGTERM)
+    assert join(found, "")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert ray_processes()
+    yield found
+    found.shutdown(wait_for_processes=True)
+    assert not ray_processes()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return pretrained(save_model("qwen3", tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def engine(ray: Any, source: Any) -> Iterator[PoolEngine]:
+    one = settings().start(Torch("float32", 512), source, "cpu")
+    yield one
+    one.close()
+    assert ray.is_initialized()  # it was there before the engine
+
+
+def pid(ray: Any, engine: PoolEngine, number: int) -> int:
+    found: int = ray.get(engine._workers[number]._actor.pid.remote())  # type: ignore[attr-defined]
+    return found
+
+
+def test_two_actors_give_the_bits_of_one_engine(engine: PoolEngine, source: Any) -> None:
+    """Before and after a push, with the proofs of the push."""
+    alone, policy = Torch("float32", 8).start(source, "cpu"), source.build("cpu")
+    asked = requests(60, 20)
+    wanted = alone.generate(asked, SAMPLING)
+    assert engine.generate(asked, SAMPLING) == wanted
+    nudge(policy)
+    alone.load(policy.named_weights(), 1)
+    engine.load(policy.named_weights(), 1)
+    later = alone.generate(asked, SAMPLING)
+    assert later != wanted
+    assert (engine.version, engine.generate(asked, SAMPLING)) == (1, later)
+    assert engine.checksum() == weights_digest(policy.named_weights(), torch.float32)
+    sequences = [request.prompt_ids for request in asked[:3]]
+    assert engine.logprobs(sequences) == alone.logprobs(sequences)
+
+
+def test_lost_actors_are_replaced(
+    ray: Any, engine: PoolEngine, source: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is killed by its machine; then one hangs and the other is killed by Ray. Requests and weights come again."""
+    asked, policy = requests(60, 20), source.build("cpu")
+    nudge(policy)
+    engine.load(policy.named_weights(), 2)
+    wanted = engine.generate(asked, SAMPLING)
+    os.kill(pid(ray, engine, 1), signal.SIGKILL)
+    assert engine.generate(asked, SAMPLING) == wanted
+    assert engine.replaced == 1
+    assert "worker 1 was lost by Ray (ActorDiedError: " in capfd.readouterr().err
+    monkeypatch.setattr(engine, "_settings", settings(deadline_s=5.0))
+    stopped = pid(ray, engine, 0)
+    os.kill(stopped, signal.SIGSTOP)
+    ray.kill(engine._workers[1]._actor)  # type: ignore[attr-defined]
+    assert engine.checksum() == weights_digest(policy.named_weights(), torch.float32)
+    assert engine.replaced >= 3
+    assert not psutil.pid_exists(stopped) or psutil.Process(stopped).status() == psutil.STATUS_ZOMBIE
+    told = capfd.readouterr().err
+    assert "worker 0 did not answer 'checksum' within 5 s" in told
+    assert "worker 1 was lost by Ray" in told
+
+
+def test_what_goes_wrong_inside_is_told_once(engine: PoolEngine) -> None:
+    with pytest.raises(EngineError, match="exceed the model's context"):
+        engine.generate(requests(1, 10_000), SAMPLING)
+    with pytest.raises(EngineError, match=r"failed with AttributeError(.|\n)*Traceback(.|\n)*cluster/base\.py"):
+        engine._ask(0, "nothing")
+
+
+def test_weights_of_every_kind_travel(ray: Any) -> None:
+    """Half precision, which numpy does not know, a number without dimensions, an unusual layout."""
+    sent = {
+        "half": torch.arange(6).reshape(2, 3).to(torch.bfloat16),
+        "one": torch.tensor(0.5),
+        "turned": torch.randn(3, 5).T,
+    }
+    parcel = Stored.put(ray, sent)
+    for name, tensor in parcel.open():
+        assert tensor.dtype == sent[name].dtype
+        assert torch.equal(tensor, sent[name])
+        tensor += 1  # a copy of its own
+    assert all(torch.equal(tensor, sent[name]) for name, tensor in parcel.open())
+
+
+def test_mistakes_are_sentences(ray: Any, source: Any) -> None:
+    for changes, told in (
+        ({"workers": 0}, r"cluster\.workers: got 0"),
+        ({"cpus": -1.0}, r"cluster\.cpus: got -1"),
+        ({"gpus": 2.0}, r"cluster\.gpus: got 2, expected at most 1"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            settings(**changes)
+    with pytest.raises(ConfigError, match=r"2 workers of 0\.5 want 1, this machine has 0"):
+        settings(gpus=0.5)._require_room(ray.cluster_resources() | {"GPU": 0.0})
+    with pytest.raises(ConfigError, match=r"cluster\.gpus: got 0 with device=cuda"):
+        settings().start(Torch("float32", 8), source, "cuda")
+    with pytest.raises(EngineError, match=r"was not up within 2 s \(it wants 1000 core\(s\) and 0 GPU\(s\); free on"):
+        settings(workers=1, cpus=1000.0, start_s=2.0).start(Torch("float32", 8), source, "cpu")
+    with pytest.raises(EngineError, match="the worker could not start"):
+        settings(workers=1).start(Torch("float32", 8), None, "cpu")
+
+
+def test_a_run_with_actors_equals_one_without(ray: Any, tmp_path: Path) -> None:
+    """Final weights, bit for bit."""
+    model = save_toy_model(tmp_path / "model")
+    words = ["method=grpo", "steps=3", "tasks_per_step=8", "eval.before=false"]
+    one = toy_train(model, tmp_path / "one", *words, "engine.max_batch=16")
+    two = toy_train(model, tmp_path / "two", *words, "cluster=ray", "cluster.part=16", "cluster.cpus=0.5")
+    assert one["eval"] == two["eval"]
+    weights = [
+        (tmp_path / name / "checkpoints/step_000003/model/model.safetensors").read_bytes() for name in ("one", "two")
+    ]
+    assert weights[0] == weights[1]
