@@ -105,6 +105,20 @@ class Served:
     def checksum(self) -> str | None:
         return self.engine.checksum()
 
+    def advance(
+        self, sampling: Sampling, new: Sequence[tuple[int, Request]], dropped: Sequence[int], wait_s: float
+    ) -> list[tuple[int, Completion]]:
+        """One call of the engine's stream, which is opened by the first one."""
+        if self._stream is None:
+            self._stream = self.engine.stream(sampling)
+        return self._stream.advance(new, dropped, wait_s)
+
+    def close_stream(self) -> None:
+        """Forget what the stream has under way."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
     def load(self, parcel: Parcel, version: int) -> None:
         """Take over the weights of a parcel."""
         self.engine.load(parcel.open(), version)

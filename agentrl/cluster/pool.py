@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from agentrl.cluster.base import Agency, Parcel, Worker, WorkerLost
+from agentrl.cluster.stream import PoolStream
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.errors import ConfigError, EngineError
 
@@ -58,6 +59,7 @@ class PoolEngine:
         self._version = 0
         self._losses = [0] * settings.workers  # in a row, by worker
         self._closed = False
+        self._stream: PoolStream | None = None
         self.replaced = 0
         self._workers: list[Worker] = []
         self._pool = ThreadPoolExecutor(settings.workers, "worker")
@@ -67,7 +69,8 @@ class PoolEngine:
         except WorkerLost as error:
             self.close()
             raise EngineError(
-                f"engine: a worker {error} while it started; what it printed says more, or give it longer by cluster.start_s"
+                f"engine: a worker {error} while it started; what it printed says more, or give it longer by "
+                "cluster.start_s"
             ) from None
         except BaseException:
             self.close()
@@ -97,8 +100,15 @@ class PoolEngine:
         self._all(work)
         return [found[i] for i in range(len(requests))]
 
+    def stream(self, sampling: Sampling) -> PoolStream:
+        """Requests one by one, over all workers. Raises EngineError while another stream is open."""
+        self._require_quiet()
+        self._stream = PoolStream(self._once, self._replace, len(self._workers), sampling)
+        return self._stream
+
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Hand the weights to every worker. Raises EngineError, after which no worker serves the new version."""
+        self._require_quiet()
         parcel = self._agency.pack({name: tensor.detach().to("cpu", self.dtype) for name, tensor in weights}, version)
         self._all(lambda number: self._ask(number, "load", parcel, version))
         before, self._parcel, self._version = self._parcel, parcel, version  # what a new worker begins with
@@ -147,8 +157,15 @@ class PoolEngine:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._agency.close()
 
+    def _require_quiet(self) -> None:
+        if self._stream is not None and not self._stream.closed:
+            raise EngineError(
+                "engine: the workers serve a stream of requests; close it before anything else is asked of them"
+            )
+
     def _all(self, job: Callable[[int], Any]) -> list[Any]:
         """``job(k)`` for every worker, side by side; the first failure is raised when all have ended."""
+        self._require_quiet()
         futures = [self._pool.submit(job, number) for number in range(len(self._workers))]
         errors = [future.exception() for future in futures]
         for error in errors:
@@ -160,12 +177,15 @@ class PoolEngine:
         """Ask one worker; while it gets lost, replace it and ask again. Raises EngineError."""
         while True:
             try:
-                found = self._workers[number].ask(what, *args, timeout_s=self._settings.deadline_s)
+                return self._once(number, what, *args)
             except WorkerLost as error:
                 self._replace(number, str(error))
-                continue
-            self._losses[number] = 0
-            return found
+
+    def _once(self, number: int, what: str, *args: Any) -> Any:
+        """Ask one worker. Raises WorkerLost, EngineError."""
+        found = self._workers[number].ask(what, *args, timeout_s=self._settings.deadline_s)
+        self._losses[number] = 0
+        return found
 
     def _replace(self, number: int, why: str) -> None:
         """A new worker with the weights in use, in place of one that was lost. Raises EngineError."""

@@ -1,8 +1,8 @@
 """Workers that are Ray actors, on this machine or on any node of a Ray cluster.
 
-Ray places them by the cores and GPUs that each of them reserves, keeps one copy of pushed weights on each node, and tells
-when an actor has died. What a worker does is what a process of :mod:`agentrl.cluster.processes` does; the learner and
-the environments stay in the run's own process.
+Ray places them by the cores and GPUs that each of them reserves, keeps one copy of pushed weights on each node, and
+tells when an actor has died. What a worker does is what a process of :mod:`agentrl.cluster.processes` does; the learner
+and the environments stay in the run's own process.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Ray(Pooled):
     def describe(self) -> str:
         where = f"the Ray cluster at {self.address}" if self.address else "a Ray of this machine"
         return (
-            f"{self.workers} actor(s) of {self.cpus:g} core(s) and {self.gpus:g} GPU(s) on {where}, parts of {self.part} "
-            "requests"
+            f"{self.workers} actor(s) of {self.cpus:g} core(s) and {self.gpus:g} GPU(s) on {where}, parts of "
+            f"{self.part} requests"
         )
 
     def _require_room(self, there: Mapping[str, float]) -> None:

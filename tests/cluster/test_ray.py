@@ -152,7 +152,8 @@ def test_mistakes_are_sentences(ray: Any, source: Any) -> None:
         settings(workers=1).start(Torch("float32", 8), None, "cpu")
 
 
-def test_a_run_with_actors_equals_one_without(ray: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray")
+def test_a_run_with_actors_equals_one_without(tmp_path: Path) -> None:
     """Final weights, bit for bit."""
     model = save_toy_model(tmp_path / "model")
     words = ["method=grpo", "steps=3", "tasks_per_step=8", "eval.before=false"]
