@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,9 @@ import torch
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'agentrl[ray]'")
 
 from agentrl.cluster.pool import PoolEngine
-from agentrl.cluster.ray import Ray, Stored, join, require_ray
+from agentrl.cluster.ray import Ray, Seat, Stored, join, require_ray
 from agentrl.digest import weights_digest
-from agentrl.engine.base import Sampling
+from agentrl.engine.base import Request, Sampling
 from agentrl.engine.torch_engine import Torch
 from agentrl.errors import ConfigError, EngineError
 from tests.engine.test_torch_engine import STOPS, requests
@@ -91,30 +93,28 @@ def test_two_actors_give_the_bits_of_one_engine(engine: PoolEngine, source: Any)
 def test_lost_actors_are_replaced(
     ray: Any, engine: PoolEngine, source: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One is killed by its machine; then one hangs and the other is killed by Ray. Requests and weights come again."""
+    """One is killed, one hangs; requests and weights come again, and the one that hangs is ended."""
     asked, policy = requests(60, 20), source.build("cpu")
     nudge(policy)
     engine.load(policy.named_weights(), 2)
     wanted = engine.generate(asked, SAMPLING)
-    os.kill(pid(ray, engine, 1), signal.SIGKILL)
-    assert engine.generate(asked, SAMPLING) == wanted
-    assert engine.replaced == 1
-    assert "worker 1 was lost by Ray (ActorDiedError: " in capfd.readouterr().err
-    monkeypatch.setattr(engine, "_settings", settings(deadline_s=5.0))
-    stopped = pid(ray, engine, 0)
+    monkeypatch.setattr(engine, "_settings", settings(deadline_s=15.0))
+    stopped, killed = pid(ray, engine, 0), pid(ray, engine, 1)
     os.kill(stopped, signal.SIGSTOP)
-    ray.kill(engine._workers[1]._actor)  # type: ignore[attr-defined]
+    os.kill(killed, signal.SIGKILL)
+    assert engine.generate(asked, SAMPLING) == wanted
     assert engine.checksum() == weights_digest(policy.named_weights(), torch.float32)
-    assert engine.replaced >= 3
-    assert not psutil.pid_exists(stopped) or psutil.Process(stopped).status() == psutil.STATUS_ZOMBIE
+    assert engine.replaced == 2
     told = capfd.readouterr().err
-    assert "worker 0 did not answer 'checksum' within 5 s" in told
-    assert "worker 1 was lost by Ray" in told
+    assert "worker 0 did not answer 'generate' within 15 s" in told
+    assert "worker 1 was lost by Ray (ActorDiedError: " in told
+    assert "Some common causes" not in told
+    assert not psutil.pid_exists(stopped) or psutil.Process(stopped).status() == psutil.STATUS_ZOMBIE
 
 
 def test_what_goes_wrong_inside_is_told_once(engine: PoolEngine) -> None:
-    with pytest.raises(EngineError, match="exceed the model's context"):
-        engine.generate(requests(1, 10_000), SAMPLING)
+    with pytest.raises(EngineError, match="got a prompt of 0 tokens"):
+        engine.generate([Request((), 0, 4)], SAMPLING)
     with pytest.raises(EngineError, match=r"failed with AttributeError(.|\n)*Traceback(.|\n)*cluster/base\.py"):
         engine._ask(0, "nothing")
 
@@ -148,8 +148,12 @@ def test_mistakes_are_sentences(ray: Any, source: Any) -> None:
         settings().start(Torch("float32", 8), source, "cuda")
     with pytest.raises(EngineError, match=r"was not up within 2 s \(it wants 1000 core\(s\) and 0 GPU\(s\); free on"):
         settings(workers=1, cpus=1000.0, start_s=2.0).start(Torch("float32", 8), source, "cpu")
-    with pytest.raises(EngineError, match="the worker could not start"):
-        settings(workers=1).start(Torch("float32", 8), None, "cpu")
+    kind, told = Seat(1).begin(["/nowhere"], pickle.dumps((Torch("float32", 8), None, "cpu")))
+    assert kind == "error"
+    assert "the worker could not start" in told
+    sys.path.remove("/nowhere")
+    elsewhere = b"cnobodys_plugin\nEngine\n."  # a pickle that names a class which this machine lacks
+    assert Seat(1).begin([], elsewhere)[1].endswith("'nobodys_plugin'; install it on every node")
 
 
 @pytest.mark.usefixtures("ray")
