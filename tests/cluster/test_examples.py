@@ -1,4 +1,4 @@
-"""The starting examples for Slurm and Kubernetes: they parse, what they run composes, and Slurm's shell does its part."""
+"""The starting examples for Slurm and Kubernetes: they parse, what they run composes, Slurm's shell does its part."""
 
 from __future__ import annotations
 

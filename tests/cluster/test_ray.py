@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,13 +23,11 @@ from agentrl.digest import weights_digest
 from agentrl.engine.base import Request, Sampling
 from agentrl.engine.torch_engine import Torch
 from agentrl.errors import ConfigError, EngineError
-from tests.engine.test_torch_engine import STOPS, requests
-from tests.families import save_model
 from tests.test_model import nudge, pretrained
 from tests.toy import save_toy_model
 from tests.toy_run import toy_train
 
-SAMPLING = Sampling(1.0, STOPS)
+SAMPLING = Sampling(1.0, (2,))
 
 
 def settings(**changes: Any) -> Ray:
@@ -57,7 +56,14 @@ def ray() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return pretrained(save_model("qwen3", tmp_path_factory.mktemp("model")))
+    return pretrained(save_toy_model(tmp_path_factory.mktemp("model")))
+
+
+def requests(count: int, most: int) -> list[Request]:
+    """Prompts of 3 to 40 of the toy's words, each with a seed of its own."""
+    rng = random.Random(0)
+    prompts = [tuple(rng.randrange(3, 7) for _ in range(rng.randint(3, 40))) for _ in range(count)]
+    return [Request(prompt, 1000 + i, rng.randint(1, most)) for i, prompt in enumerate(prompts)]
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +162,16 @@ def test_mistakes_are_sentences(ray: Any, source: Any) -> None:
     assert Seat(1).begin([], elsewhere)[1].endswith("'nobodys_plugin'; install it on every node")
 
 
-@pytest.mark.usefixtures("ray")
-def test_a_run_with_actors_equals_one_without(tmp_path: Path) -> None:
-    """Final weights, bit for bit."""
-    model = save_toy_model(tmp_path / "model")
+def test_a_run_with_actors_equals_one_without(
+    engine: PoolEngine, source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Final weights, bit for bit. The run is given the actors that are there: starting two more takes seconds."""
     words = ["method=grpo", "steps=3", "tasks_per_step=8", "eval.before=false"]
-    one = toy_train(model, tmp_path / "one", *words, "engine.max_batch=16")
-    two = toy_train(model, tmp_path / "two", *words, "cluster=ray", "cluster.part=16", "cluster.cpus=0.5")
+    one = toy_train(Path(source.path), tmp_path / "one", *words, "engine.max_batch=8")
+    monkeypatch.setattr(Ray, "start", lambda *_: engine)
+    monkeypatch.setattr(engine, "close", lambda: None)
+    two = toy_train(Path(source.path), tmp_path / "two", *words, "cluster=ray", "cluster.part=8")
+    assert engine.version == 3
     assert one["eval"] == two["eval"]
     weights = [
         (tmp_path / name / "checkpoints/step_000003/model/model.safetensors").read_bytes() for name in ("one", "two")

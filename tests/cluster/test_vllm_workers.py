@@ -61,26 +61,20 @@ def test_pushed_weights_are_sampled_from(engine: PoolEngine, source: Any) -> Non
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-5)
 
 
-def test_dead_and_stopped_workers_are_replaced(
-    engine: PoolEngine, source: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """By workers with the pushed weights; nothing of the lost ones lives on."""
+def test_a_worker_that_hangs_is_replaced(engine: PoolEngine, source: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """By one with the pushed weights; nothing of the lost one, which is killed, lives on."""
     policy, asked, sampling = source.build("cpu"), requests(20), Sampling(1.0, STOPS)
     nudge(policy)
     engine.load(policy.named_weights(), 2)
     wanted = engine.generate(asked, sampling)
-    lost = living(engine)
-    assert len(lost) == 2
+    lost = living(engine)[:1]
     below = [child.pid for pid in lost for child in psutil.Process(pid).children(recursive=True)]
     os.kill(lost[0], signal.SIGSTOP)
-    os.kill(lost[1], signal.SIGKILL)
     for ours, theirs in zip(engine.generate(asked, sampling), wanted, strict=True):
         assert ours.ids == theirs.ids
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-5)
-    assert engine.replaced == 2
-    told = capfd.readouterr().err
-    assert "worker 0 did not answer 'generate' within 20 s" in told
-    assert "worker 1 was ended by signal 9 (SIGKILL)" in told
+    assert engine.replaced == 1
+    assert "worker 0 did not answer 'generate' within 20 s" in capfd.readouterr().err
     deadline = time.monotonic() + 10.0
     while (left := [pid for pid in (*lost, *below) if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
