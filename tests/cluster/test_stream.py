@@ -186,6 +186,19 @@ def test_errors_reach_the_caller() -> None:
         stream.close()
 
 
+def test_who_is_asked_while_the_pool_is_closed_is_not_replaced() -> None:
+    """As after a second Ctrl-C: threads that find their workers lost hire nobody."""
+    with pool(2) as (engine, agency):
+        stream = engine.stream(SAMPLING)
+        stream.advance([(key, asked(key)) for key in range(4)], wait_s=0.0)
+        soon(lambda: all(worker.seen for worker in agency.hired))
+        engine.close()
+        with pytest.raises(EngineError, match="closed while they were asked"):
+            stream.advance((), wait_s=20.0)
+        stream.close()
+        assert len(agency.hired) == 2
+
+
 def test_one_thing_at_a_time() -> None:
     with pool(2) as (engine, _):
         stream = engine.stream(SAMPLING)
