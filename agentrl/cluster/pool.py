@@ -26,6 +26,7 @@ from agentrl.cluster.base import Agency, Parcel, Worker, WorkerLost
 from agentrl.cluster.stream import PoolStream
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.errors import ConfigError, EngineError
+from agentrl.ranges import require_positive
 
 GRACE_S = 3.0  # for all workers together to end by themselves
 AGREE, AGREE_LOW = 1e-4, 0.1  # largest |Δ logprob| between two workers with equal weights: in float32, in other dtypes
@@ -45,9 +46,7 @@ class Pooled:
         for name, least in (("workers", 1), ("part", 1), ("replacements", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"cluster.{name}: got {getattr(self, name)}, expected at least {least}")
-        for name in ("start_s", "deadline_s"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"cluster.{name}: got {getattr(self, name):g}, expected seconds above 0")
+        require_positive(self, "cluster", "start_s", "deadline_s")
 
 
 class PoolEngine:
