@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from agentrl import config
 from agentrl.cluster.pool import PoolEngine
 from agentrl.cluster.processes import Processes
 from agentrl.digest import weights_digest
@@ -180,6 +181,19 @@ def test_mistakes_are_sentences(source: Any) -> None:
         base = {"workers": 2, "part": 8, "threads": 1, "devices": [], "start_s": 1.0, "deadline_s": 1.0}
         with pytest.raises(ConfigError, match=told):
             Processes(**({"replacements": 0} | base | changes))
+
+
+def test_what_is_told_of_places() -> None:
+    """As `config explain` and the first lines of a run say it."""
+    told = {
+        "here": "this process",
+        "processes": "2 process(es) of this machine, parts of 64 requests",
+        "ray": "2 actor(s) of 1 core(s) and 0 GPU(s) on a Ray of this machine, parts of 64 requests",
+    }
+    for choice, words in told.items():
+        assert config.build(config.compose("train", [f"cluster={choice}"]).cluster).describe() == words
+    cfg = config.compose("train", ["cluster=processes", "cluster.devices=[cuda:1,cuda:2]"])
+    assert "on cuda:1, cuda:2" in config.build(cfg.cluster).describe()
 
 
 def test_workers_end_with_the_engine(source: Any) -> None:
