@@ -26,6 +26,7 @@ from agentrl.errors import ConfigError, EngineError
 INSTALL = "pip install 'agentrl[ray]'"
 SETTINGS = {  # what Ray reads when it is imported or started; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
+    "RAY_worker_niceness": "0",  # else actors give way (nice 15) to everything else on a busy machine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # actors without GPUs keep the variables they have
 }
 

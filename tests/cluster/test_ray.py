@@ -79,12 +79,13 @@ def pid(ray: Any, engine: PoolEngine, number: int) -> int:
     return found
 
 
-def test_two_actors_give_the_bits_of_one_engine(engine: PoolEngine, source: Any) -> None:
+def test_two_actors_give_the_bits_of_one_engine(ray: Any, engine: PoolEngine, source: Any) -> None:
     """Before and after a push, with the proofs of the push."""
     alone, policy = Torch("float32", 8).start(source, "cpu"), source.build("cpu")
     asked = requests(60, 20)
     wanted = alone.generate(asked, SAMPLING)
     assert engine.generate(asked, SAMPLING) == wanted
+    assert psutil.Process(pid(ray, engine, 0)).nice() == os.nice(0)
     nudge(policy)
     alone.load(policy.named_weights(), 1)
     engine.load(policy.named_weights(), 1)
