@@ -54,6 +54,7 @@ def explain(cfg: Config) -> dict[str, Any]:
         "warmstart": config.build(cfg.warmstart).forecast(cfg, env),
         "prompt_tokens": tokens,
         "memory_mib": memory,
+        "engines": config.build(cfg.cluster).describe(),
     }
     print(_words(cfg, facts, splits))
     return facts
@@ -121,8 +122,9 @@ def _words(cfg: Config, facts: dict[str, Any], splits: Any) -> str:
     )
     counts = ", ".join(f"{name} {split['tasks']}" for name, split in splits.items())
     lines = [
-        f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model}, engine {cfg.choices.engine}, reward "
-        f"{cfg.choices.reward}, rollout {cfg.choices.rollout}",
+        f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model}, reward {cfg.choices.reward}, "
+        f"rollout {cfg.choices.rollout}",
+        f"engines     {cfg.choices.engine} in {facts['engines']}",
         f"one batch   {facts['tasks_per_batch']} tasks x group of {facts['group_size']} = "
         f"{facts['episodes_per_batch']} episodes of at most {cfg.env.max_turns} turns"
         f" -> {facts['optimiser_steps_per_batch']} optimiser step(s), then one push of weights",

@@ -186,7 +186,7 @@ def player(cfg: Config) -> Player:
         chosen = panel(env, evaluate.panel_split, evaluate.tasks)
         pretrained = config.build(cfg.model)
         policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
-        engine = config.build(cfg.engine).start(pretrained, str(cfg.device))
+        engine = config.build(cfg.cluster).start(config.build(cfg.engine), pretrained, str(cfg.device))
         stage = Stage(env, engine, policy.chat, config.build(cfg.context), config.build(cfg.schedule))
     facts = {
         "env": dict(env.fingerprint),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from agentrl import config
 from agentrl.checkpoint import steps_saved
 from agentrl.errors import AgentRLError
 from agentrl.log.curve import curve
@@ -19,8 +20,8 @@ def opening(run: Run) -> str:
         [
             f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model} ({facts['model']['parameters']:,} "
             "weights, "
-            f"{facts['model']['trained']:,} trained; {facts['model']['place']}), engine {cfg.choices.engine}, seed "
-            f"{cfg.seed}",
+            f"{facts['model']['trained']:,} trained; {facts['model']['place']}), engine {cfg.choices.engine} in "
+            f"{config.build(cfg.cluster).describe()}, seed {cfg.seed}",
             f"one batch: {cfg.tasks_per_step} tasks x {run.rollout.group_size} = {episodes} episodes, {run.updates} "
             "optimiser step"
             f"{'s' * (run.updates > 1)}{_more(run)}; {run.steps} steps in all"

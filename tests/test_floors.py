@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
     },
     {"summarizer"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
-    {"model", "critic", "panel", "rollout"},
+    {"model", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "ahead"},
     {"warmstart"},
     {"run"},
@@ -67,7 +67,7 @@ DOORS = {
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic",
+        "checkpoint", "explain", "critic", "cluster",
     },
 }  # fmt: skip
 

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import torch
 
+from agentrl import config
+from agentrl.cluster.pool import PoolEngine
+from agentrl.cluster.processes import Processes
 from agentrl.digest import weights_digest
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.engine.torch_engine import Torch, TorchEngine
-from agentrl.engine.workers import Workers, WorkersEngine
 from agentrl.errors import ConfigError, EngineError
 from agentrl.sync import Sync
 from tests.engine.test_torch_engine import STOPS, requests
@@ -82,10 +84,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @contextmanager
-def started(source: Any, each: Any = None, workers: int = 2, **changes: Any) -> Iterator[WorkersEngine]:
+def started(source: Any, each: Any = None, workers: int = 2, **changes: Any) -> Iterator[PoolEngine]:
     settings = {"part": 8, "threads": 1, "devices": [], "start_s": 120.0, "deadline_s": 60.0, "replacements": 2}
-    each = each or Torch("float32", 512)
-    engine = Workers(each=each, workers=workers, **(settings | changes)).start(source, "cpu")
+    engine = Processes(workers=workers, **(settings | changes)).start(each or Torch("float32", 512), source, "cpu")
     try:
         yield engine
     finally:
@@ -148,12 +149,12 @@ def test_workers_that_cannot_go_on_end_the_run(source: Any, tmp_path: Path) -> N
     """A crash of our own is told with the worker's traceback; losses in a row end with a sentence about the knobs."""
     with (
         started(source, clumsy(tmp_path, "raise")) as engine,
-        pytest.raises(EngineError, match=r"ZeroDivisionError: by hand\n(.|\n)*test_workers\.py"),
+        pytest.raises(EngineError, match=r"ZeroDivisionError: by hand\n(.|\n)*test_processes\.py"),
     ):
         engine.generate(requests(4, 2), SAMPLING)
     with (
         started(source, clumsy(tmp_path, "stuck"), deadline_s=0.3, workers=1) as engine,
-        pytest.raises(EngineError, match=r"replaced 2 times in a row.*engine\.deadline_s"),
+        pytest.raises(EngineError, match=r"replaced 2 times in a row.*cluster\.deadline_s"),
     ):
         engine.generate(requests(4, 2), SAMPLING)
 
@@ -171,22 +172,34 @@ def test_mistakes_are_sentences(source: Any) -> None:
     with started(source, workers=1) as engine, pytest.raises(EngineError, match="got a prompt of 0 tokens"):
         engine.generate([Request((), 0, 4)], SAMPLING)
     with pytest.raises(EngineError, match="the worker could not start"):
-        Workers(Torch("float32", 8), 1, 8, 1, [], 120.0, 60.0, 0).start(None, "cpu")
+        Processes(1, 8, 120.0, 60.0, 0, 1, []).start(Torch("float32", 8), None, "cpu")
     for changes, told in (
-        ({"workers": 0}, r"engine\.workers: got 0"),
-        ({"devices": ["cuda:0"]}, r"engine\.devices: got 1 for 2 workers"),
-        ({"deadline_s": 0.0}, r"engine\.deadline_s"),
-        ({"each": 3}, r"engine\.each"),
+        ({"workers": 0}, r"cluster\.workers: got 0"),
+        ({"devices": ["cuda:0"]}, r"cluster\.devices: got 1 for 2 workers"),
+        ({"deadline_s": 0.0}, r"cluster\.deadline_s"),
     ):
         base = {"workers": 2, "part": 8, "threads": 1, "devices": [], "start_s": 1.0, "deadline_s": 1.0}
         with pytest.raises(ConfigError, match=told):
-            Workers(**({"each": Torch("float32", 8), "replacements": 0} | base | changes))
+            Processes(**({"replacements": 0} | base | changes))
+
+
+def test_what_is_told_of_places() -> None:
+    """As `config explain` and the first lines of a run say it."""
+    told = {
+        "here": "this process",
+        "processes": "2 process(es) of this machine, parts of 64 requests",
+        "ray": "2 actor(s) of 1 core(s) and 0 GPU(s) on a Ray of this machine, parts of 64 requests",
+    }
+    for choice, words in told.items():
+        assert config.build(config.compose("train", [f"cluster={choice}"]).cluster).describe() == words
+    cfg = config.compose("train", ["cluster=processes", "cluster.devices=[cuda:1,cuda:2]"])
+    assert "on cuda:1, cuda:2" in config.build(cfg.cluster).describe()
 
 
 def test_workers_end_with_the_engine(source: Any) -> None:
     with started(source) as engine:
         pids = [worker.pid for worker in engine._workers]
-        folder = engine._folder
+        folder = engine._agency.folder
         engine.load(source.build("cpu").named_weights(), 1)
         engine.load(source.build("cpu").named_weights(), 2)
         assert [path.name for path in folder.iterdir()] == ["2.pt"]
@@ -201,7 +214,7 @@ def test_a_run_with_workers_equals_one_without(tmp_path: Path) -> None:
     model = save_toy_model(tmp_path / "model")
     words = ["method=grpo", "steps=4", "tasks_per_step=8"]
     one = toy_train(model, tmp_path / "one", *words, "engine=torch", "engine.max_batch=16")
-    two = toy_train(model, tmp_path / "two", *words, "engine=workers", "engine.part=16")
+    two = toy_train(model, tmp_path / "two", *words, "cluster=processes", "cluster.part=16")
     assert one["eval"] == two["eval"]
     weights = [
         (tmp_path / name / "checkpoints/step_000004/model/model.safetensors").read_bytes() for name in ("one", "two")

@@ -1,5 +1,4 @@
-"""Several rollout workers as one engine: each an engine of its own in a process of its own, on a GPU or some cores of
-its own.
+"""Several workers as one engine, wherever they live: parts, deadlines, replacement, pushes and their proof.
 
 Requests are sorted as the torch engine sorts them and cut into parts of ``part`` requests; a worker that is free takes
 the next part, so a slow part holds up one worker alone. A part is computed alike wherever it is computed: any number of
@@ -7,100 +6,70 @@ workers, and a worker that takes over from one that died, give equal bits (with 
 as ``torch`` is; vLLM's answers depend a little on what else it is doing).
 
 A worker that dies or does not answer within ``deadline_s`` is replaced by a new one with the same weights, and its
-part is sampled again with the same seeds. Weights go to the workers as one file, in memory where the machine allows it;
-every worker proves their arrival by itself, and workers that disagree stop the run.
+part is sampled again with the same seeds. Weights are packed once for all; every worker proves their arrival by itself,
+and workers that disagree stop the run.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
 
-from agentrl.device import resolve_device
+from agentrl.cluster.base import Agency, Parcel, Worker, WorkerLost
+from agentrl.cluster.stream import PoolStream
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
-from agentrl.engine.worker import Worker, WorkerLost, shared_folder
 from agentrl.errors import ConfigError, EngineError
+from agentrl.ranges import require_positive
 
+GRACE_S = 3.0  # for all workers together to end by themselves
 AGREE, AGREE_LOW = 1e-4, 0.1  # largest |Δ logprob| between two workers with equal weights: in float32, in other dtypes
 
 
 @dataclass(frozen=True)
-class Workers:
-    """The schema of conf/engine/workers.yaml. ``each``: the engine of a worker, one of conf/engine."""
+class Pooled:
+    """What every cluster of several workers is told."""
 
-    each: Any
     workers: int
     part: int
-    threads: int
-    devices: list[str]
     start_s: float
     deadline_s: float
     replacements: int
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("part", 1), ("threads", 0), ("replacements", 0)):
+        for name, least in (("workers", 1), ("part", 1), ("replacements", 0)):
             if getattr(self, name) < least:
-                raise ConfigError(f"engine.{name}: got {getattr(self, name)}, expected at least {least}")
-        for name in ("start_s", "deadline_s"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"engine.{name}: got {getattr(self, name):g}, expected seconds above 0")
-        if not hasattr(self.each, "start"):
-            raise ConfigError("engine.each: it is no engine; choose engine@engine.each=torch or vllm")
-        if self.devices and len(self.devices) != self.workers:
-            raise ConfigError(
-                f"engine.devices: got {len(self.devices)} for {self.workers} workers, expected one each (as cuda:1) "
-                "or none"
-            )
-
-    def start(self, source: Any, device: str) -> WorkersEngine:
-        """All workers, up and equal. Raises ConfigError, EngineError."""
-
-        def hire(number: int) -> Worker:
-            where = self._where(number, device)
-            env = {"OMP_NUM_THREADS": str(self.threads or max(1, (os.cpu_count() or 1) // self.workers))}
-            if where.startswith("cuda:"):  # the worker sees this GPU alone
-                env["CUDA_VISIBLE_DEVICES"], where = where.removeprefix("cuda:"), "cuda:0"
-            return Worker(self.each, source, where, env)
-
-        return WorkersEngine(hire, self)
-
-    def _where(self, number: int, device: str) -> str:
-        """The device of a worker: as listed, else the GPUs of this machine in turn."""
-        if self.devices:
-            return self.devices[number]
-        if resolve_device(device).type == "cpu":
-            return "cpu"
-        return f"cuda:{number % torch.cuda.device_count()}"
+                raise ConfigError(f"cluster.{name}: got {getattr(self, name)}, expected at least {least}")
+        require_positive(self, "cluster", "start_s", "deadline_s")
 
 
-class WorkersEngine:
-    """An :class:`agentrl.engine.base.Engine` of many. ``hire`` starts worker k."""
+class PoolEngine:
+    """An :class:`agentrl.engine.base.Engine` of many."""
 
-    def __init__(self, hire: Callable[[int], Worker], settings: Workers) -> None:
-        self._hire, self._settings = hire, settings
-        self._folder = Path(tempfile.mkdtemp(prefix="agentrl-weights-", dir=shared_folder()))
-        self._weights: Path | None = None
+    def __init__(self, agency: Agency, settings: Pooled) -> None:
+        self._agency, self._settings = agency, settings
+        self._parcel: Parcel | None = None
         self._version = 0
         self._losses = [0] * settings.workers  # in a row, by worker
+        self._closed = False
+        self._stream: PoolStream | None = None
         self.replaced = 0
-        self._workers = [hire(number) for number in range(settings.workers)]
+        self._workers: list[Worker] = []
         self._pool = ThreadPoolExecutor(settings.workers, "worker")
         try:
+            self._workers.extend(agency.hire(number) for number in range(settings.workers))
             told = [worker.ready(settings.start_s) for worker in self._workers]
         except WorkerLost as error:
             self.close()
             raise EngineError(
-                f"engine: a worker {error} while it started; see its words above, or give it longer by engine.start_s"
+                f"engine: a worker {error} while it started; what it printed says more, or give it longer by "
+                "cluster.start_s"
             ) from None
         except BaseException:
             self.close()
@@ -130,16 +99,20 @@ class WorkersEngine:
         self._all(work)
         return [found[i] for i in range(len(requests))]
 
+    def stream(self, sampling: Sampling) -> PoolStream:
+        """Requests one by one, over all workers. Raises EngineError while another stream is open."""
+        self._require_quiet()
+        self._stream = PoolStream(self._once, self._replace, len(self._workers), sampling)
+        return self._stream
+
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Hand the weights to every worker. Raises EngineError, after which no worker serves the new version."""
-        path = self._folder / f"{version}.pt"
-        draft = path.with_suffix(".draft")
-        torch.save({name: tensor.detach().to("cpu", self.dtype) for name, tensor in weights}, draft)
-        draft.rename(path)
-        self._all(lambda number: self._ask(number, "load", str(path), version))
-        if self._weights is not None and self._weights != path:
-            self._weights.unlink(missing_ok=True)
-        self._weights, self._version = path, version  # what a worker that is hired from now on begins with
+        self._require_quiet()
+        parcel = self._agency.pack({name: tensor.detach().to("cpu", self.dtype) for name, tensor in weights}, version)
+        self._all(lambda number: self._ask(number, "load", parcel, version))
+        before, self._parcel, self._version = self._parcel, parcel, version  # what a new worker begins with
+        if before is not None and before != parcel:
+            before.drop()
 
     def checksum(self) -> str | None:
         """That of every worker. Raises EngineError when they differ; None where they cannot be read back."""
@@ -174,13 +147,24 @@ class WorkersEngine:
 
     def close(self) -> None:
         """End all workers."""
+        self._closed = True  # nobody is hired from now on
         for worker in self._workers:
-            worker.kill()
-        self._pool.shutdown(wait=False)
-        shutil.rmtree(self._folder, ignore_errors=True)
+            worker.leave()
+        until = time.monotonic() + GRACE_S
+        for worker in self._workers:
+            worker.kill(max(0.0, until - time.monotonic()))
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._agency.close()
+
+    def _require_quiet(self) -> None:
+        if self._stream is not None and not self._stream.closed:
+            raise EngineError(
+                "engine: the workers serve a stream of requests; close it before anything else is asked of them"
+            )
 
     def _all(self, job: Callable[[int], Any]) -> list[Any]:
         """``job(k)`` for every worker, side by side; the first failure is raised when all have ended."""
+        self._require_quiet()
         futures = [self._pool.submit(job, number) for number in range(len(self._workers))]
         errors = [future.exception() for future in futures]
         for error in errors:
@@ -192,23 +176,28 @@ class WorkersEngine:
         """Ask one worker; while it gets lost, replace it and ask again. Raises EngineError."""
         while True:
             try:
-                found = self._workers[number].ask(what, *args, timeout_s=self._settings.deadline_s)
+                return self._once(number, what, *args)
             except WorkerLost as error:
                 self._replace(number, str(error))
-                continue
-            self._losses[number] = 0
-            return found
+
+    def _once(self, number: int, what: str, *args: Any) -> Any:
+        """Ask one worker. Raises WorkerLost, EngineError."""
+        found = self._workers[number].ask(what, *args, timeout_s=self._settings.deadline_s)
+        self._losses[number] = 0
+        return found
 
     def _replace(self, number: int, why: str) -> None:
         """A new worker with the weights in use, in place of one that was lost. Raises EngineError."""
         while True:
             self._workers[number].kill()
+            if self._closed:
+                raise EngineError("engine: the workers were closed while they were asked")
             self._losses[number] += 1
             if self._losses[number] > self._settings.replacements:
                 raise EngineError(
                     f"engine: worker {number} {why}; it was replaced {self._settings.replacements} times in a row. "
-                    "If its parts take that long, raise engine.deadline_s or lower engine.part; if it runs out of "
-                    "memory, lower engine.part or the engine's own max_batch"
+                    "If its parts take that long, raise cluster.deadline_s or lower cluster.part; if it runs out of "
+                    "memory, lower cluster.part or engine.max_batch"
                 )
             print(
                 f"agentrl: rollout worker {number} {why}; a new one takes its place, its requests are sampled again "
@@ -217,12 +206,13 @@ class WorkersEngine:
                 flush=True,
             )
             self.replaced += 1
-            worker = self._hire(number)
-            self._workers[number] = worker
+            worker = self._workers[number] = self._agency.hire(number)
+            if self._closed:  # in the meantime
+                worker.kill()
             try:
                 worker.ready(self._settings.start_s)
-                if self._weights is not None:
-                    worker.ask("load", str(self._weights), self._version, timeout_s=self._settings.deadline_s)
+                if self._parcel is not None:
+                    worker.ask("load", self._parcel, self._version, timeout_s=self._settings.deadline_s)
             except WorkerLost as error:
                 why = str(error)
                 continue

@@ -1,0 +1,145 @@
+"""Where engines live: ``engine`` says what samples, ``cluster`` says in which processes, on which machines.
+
+A cluster of several workers is one pool (:mod:`agentrl.cluster.pool`) over an agency that hires: processes of this
+machine, or Ray actors anywhere. What a worker does inside is the same in both (:class:`Served`).
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from agentrl.engine.base import Completion, Engine, Request, Sampling, Stream
+from agentrl.errors import AgentRLError
+
+
+class EngineSettings(Protocol):
+    """Starts an engine: the dataclass of conf/engine/torch.yaml, vllm.yaml, ..."""
+
+    def start(self, source: Any, device: str) -> Engine: ...
+
+
+class Cluster(Protocol):
+    """The dataclass of conf/cluster/*.yaml."""
+
+    def start(self, engine: EngineSettings, source: Any, device: str) -> Engine:
+        """The engine (or many as one), up. ``source``: where its first weights come from. Raises ConfigError,
+        EngineError."""
+        ...
+
+    def describe(self) -> str:
+        """Where engines live, in a few words that follow 'in'."""
+        ...
+
+
+class WorkerLost(Exception):
+    """A worker died or did not answer in time; the text says which, as what follows 'worker 1'."""
+
+
+class Worker(Protocol):
+    """A worker as the pool sees it, one question at a time."""
+
+    def ready(self, timeout_s: float) -> dict[str, Any]:
+        """Wait until its engine is up; gives what ``Served.about`` says. Raises WorkerLost, EngineError."""
+        ...
+
+    def ask(self, what: str, *args: Any, timeout_s: float) -> Any:
+        """Its answer to ``what``, a method of :class:`Served`. Raises WorkerLost, EngineError."""
+        ...
+
+    def leave(self) -> None:
+        """Let it end by itself as soon as it is idle. Nothing is asked of it any more."""
+        ...
+
+    def kill(self, grace_s: float = 0.0) -> None:
+        """End it, whatever it does; one that leaves by itself within ``grace_s`` cleans up behind itself."""
+        ...
+
+
+class Parcel(Protocol):
+    """Weights on their way: made once, opened by every worker."""
+
+    def open(self) -> Iterable[tuple[str, torch.Tensor]]:
+        """At the worker: tensors under their checkpoint names, to be copied from, not written to."""
+        ...
+
+    def drop(self) -> None:
+        """At the run: no worker will open it any more."""
+        ...
+
+
+class Agency(Protocol):
+    """Hires workers and packs weights for them."""
+
+    def hire(self, number: int) -> Worker:
+        """Begin to start worker ``number``; it is waited for by its ``ready``."""
+        ...
+
+    def pack(self, weights: Mapping[str, torch.Tensor], version: int) -> Parcel: ...
+
+    def close(self) -> None:
+        """Give back what is shared by the workers, all of which have ended."""
+        ...
+
+
+class Served:
+    """What a worker can be asked: its engine, with weights that come as a parcel."""
+
+    def __init__(self, settings: EngineSettings, source: Any, device: str) -> None:
+        self.engine = settings.start(source, device)
+        self._stream: Stream | None = None
+
+    def about(self) -> dict[str, Any]:
+        """The engine's dtype, by name."""
+        return {"dtype": str(self.engine.dtype).removeprefix("torch.")}
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        return self.engine.generate(requests, sampling)
+
+    def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
+        return self.engine.logprobs(sequences)
+
+    def checksum(self) -> str | None:
+        return self.engine.checksum()
+
+    def advance(
+        self, sampling: Sampling, new: Sequence[tuple[int, Request]], dropped: Sequence[int], wait_s: float
+    ) -> list[tuple[int, Completion]]:
+        """One call of the engine's stream, which is opened by the first one."""
+        if self._stream is None:
+            self._stream = self.engine.stream(sampling)
+        return self._stream.advance(new, dropped, wait_s)
+
+    def close_stream(self) -> None:
+        """Forget what the stream has under way."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def load(self, parcel: Parcel, version: int) -> None:
+        """Take over the weights of a parcel."""
+        self.engine.load(parcel.open(), version)
+
+
+def begun(settings: EngineSettings, source: Any, device: str) -> tuple[Served | None, tuple[str, Any]]:
+    """A worker's engine, and the answer to 'are you up?' (see :func:`answered`); none where it could not start."""
+    try:
+        served = Served(settings, source, device)
+    except AgentRLError as error:
+        return None, ("error", str(error))
+    except Exception as error:
+        return None, ("error", f"engine: the worker could not start: {error}\n{traceback.format_exc()}")
+    return served, ("ok", served.about())
+
+
+def answered(served: Served, what: str, args: tuple[Any, ...]) -> tuple[str, Any]:
+    """``("ok", value)``, or ``("error", sentence)`` with the traceback where it was no mistake of a user."""
+    try:
+        return "ok", getattr(served, what)(*args)
+    except AgentRLError as error:
+        return "error", str(error)
+    except Exception as error:  # whatever an engine raises has to reach the person at the other end
+        return "error", f"engine: the worker failed with {type(error).__name__}: {error}\n{traceback.format_exc()}"

@@ -1,0 +1,191 @@
+"""Workers that are processes of this machine, each on a GPU or some cores of its own, asked through a pipe.
+
+A worker's process does nothing but serve its engine; it ends when the pipe closes, so it never outlives the run, and
+leaves Ctrl-C to the run. Weights travel as one file, in memory where the machine has such a folder.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agentrl.cluster.base import EngineSettings, WorkerLost, answered, begun
+from agentrl.cluster.pool import Pooled, PoolEngine
+from agentrl.device import resolve_device
+from agentrl.errors import ConfigError, EngineError
+
+PRELOAD = ("agentrl.engine.torch_engine", "transformers", "transformers.models.auto.modeling_auto")
+
+
+@dataclass(frozen=True)
+class Processes(Pooled):
+    """The schema of conf/cluster/processes.yaml."""
+
+    threads: int
+    devices: list[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threads < 0:
+            raise ConfigError(f"cluster.threads: got {self.threads}, expected at least 0")
+        if self.devices and len(self.devices) != self.workers:
+            raise ConfigError(
+                f"cluster.devices: got {len(self.devices)} for {self.workers} workers, expected one each (as cuda:1) "
+                "or none"
+            )
+
+    def start(self, engine: EngineSettings, source: Any, device: str) -> PoolEngine:
+        """All workers, up and equal. Raises ConfigError, EngineError."""
+        return PoolEngine(Fork(self, engine, source, device), self)
+
+    def describe(self) -> str:
+        where = f" on {', '.join(self.devices)}" if self.devices else ""
+        return f"{self.workers} process(es) of this machine{where}, parts of {self.part} requests"
+
+
+class Fork:
+    """Hires processes (an :class:`agentrl.cluster.base.Agency`)."""
+
+    def __init__(self, settings: Processes, engine: EngineSettings, source: Any, device: str) -> None:
+        self._settings, self._engine, self._source, self._device = settings, engine, source, device
+        self.folder = Path(tempfile.mkdtemp(prefix="agentrl-weights-", dir=shared_folder()))
+
+    def hire(self, number: int) -> Process:
+        """A process whose engine is on its way."""
+        where = self._where(number)
+        env = {"OMP_NUM_THREADS": str(self._settings.threads or _share(self._settings.workers))}
+        if where.startswith("cuda:"):  # the worker sees this GPU alone
+            env["CUDA_VISIBLE_DEVICES"], where = where.removeprefix("cuda:"), "cuda:0"
+        return Process(self._engine, self._source, where, env)
+
+    def pack(self, weights: Mapping[str, torch.Tensor], version: int) -> File:
+        """The weights as one file, there whole or not at all."""
+        path = self.folder / f"{version}.pt"
+        draft = path.with_suffix(".draft")
+        torch.save(dict(weights), draft)
+        draft.rename(path)
+        return File(str(path))
+
+    def close(self) -> None:
+        """Remove the weights' folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _where(self, number: int) -> str:
+        """The device of a worker: as listed, else the GPUs of this machine in turn."""
+        if self._settings.devices:
+            return self._settings.devices[number]
+        if resolve_device(self._device).type == "cpu":
+            return "cpu"
+        return f"cuda:{number % torch.cuda.device_count()}"
+
+
+@dataclass(frozen=True)
+class File:
+    """Weights in a file of ``torch.save`` (an :class:`agentrl.cluster.base.Parcel`)."""
+
+    path: str
+
+    def open(self) -> Iterable[tuple[str, torch.Tensor]]:
+        found = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+        return list(found.items())
+
+    def drop(self) -> None:
+        Path(self.path).unlink(missing_ok=True)
+
+
+class Process:
+    """One process (an :class:`agentrl.cluster.base.Worker`). ``env``: further environment variables of its own."""
+
+    def __init__(self, engine: EngineSettings, source: Any, device: str, env: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("forkserver")  # what is imported there is imported once for all workers
+        context.set_forkserver_preload(list(PRELOAD))
+        self._pipe, theirs = context.Pipe()
+        about = (theirs, engine, source, device, dict(env))
+        self._process = context.Process(target=serve, args=about, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self._process.pid
+
+    def ready(self, timeout_s: float) -> dict[str, Any]:
+        """Wait until its engine is up; gives what ``Served.about`` says. Raises WorkerLost, EngineError."""
+        found: dict[str, Any] = self._receive("start", timeout_s)
+        return found
+
+    def ask(self, what: str, *args: Any, timeout_s: float) -> Any:
+        """Its answer to ``what``. Raises WorkerLost, EngineError."""
+        try:
+            self._pipe.send((what, args))
+        except (BrokenPipeError, OSError):
+            raise WorkerLost(self._end()) from None
+        return self._receive(what, timeout_s)
+
+    def leave(self) -> None:
+        """Let it end by itself as soon as it is idle."""
+        self._pipe.close()
+
+    def kill(self, grace_s: float = 0.0) -> None:
+        """End it, whatever it does, at the latest in ``grace_s``."""
+        if grace_s:
+            self._process.join(grace_s)
+        self._process.kill()
+        self._process.join(10.0)
+        self._pipe.close()
+
+    def _receive(self, what: str, timeout_s: float) -> Any:
+        try:
+            if not self._pipe.poll(timeout_s):
+                raise WorkerLost(f"did not answer '{what}' within {timeout_s:g} s")
+            kind, value = self._pipe.recv()
+        except (EOFError, OSError):
+            raise WorkerLost(self._end()) from None
+        if kind == "error":
+            raise EngineError(value)
+        return value
+
+    def _end(self) -> str:
+        self._process.join(10.0)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+        return f"ended with exit code {code}"
+
+
+def serve(pipe: Connection, engine: EngineSettings, source: Any, device: str, env: Mapping[str, str]) -> None:
+    """The life of a worker's process."""
+    os.environ.update(env)  # before any GPU is looked at
+    torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    served, told = begun(engine, source, device)
+    pipe.send(told)
+    while served is not None:
+        try:
+            what, args = pipe.recv()
+        except (EOFError, OSError):  # the run has gone
+            served.engine.close()
+            return
+        pipe.send(answered(served, what, args))
+
+
+def shared_folder() -> Path | None:
+    """A folder in memory for weights on their way, where the machine has one."""
+    folder = Path("/dev/shm")
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _share(workers: int) -> int:
+    return max(1, (os.cpu_count() or 1) // workers)

@@ -1,0 +1,257 @@
+"""Workers that are Ray actors, on this machine or on any node of a Ray cluster.
+
+Ray places them by the cores and GPUs that each of them reserves, keeps one copy of pushed weights on each node, and
+tells when an actor has died. What a worker does is what a process of :mod:`agentrl.cluster.processes` does; the learner
+and the environments stay in the run's own process.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from agentrl.cluster.base import EngineSettings, Served, WorkerLost, answered, begun
+from agentrl.cluster.pool import Pooled, PoolEngine
+from agentrl.errors import ConfigError, EngineError
+
+INSTALL = "pip install 'agentrl[ray]'"
+SETTINGS = {  # what Ray reads when it is imported or started; what the user has set stays
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
+    "RAY_worker_niceness": "0",  # else actors give way (nice 15) to everything else on a busy machine
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # actors without GPUs keep the variables they have
+}
+
+
+@dataclass(frozen=True)
+class Ray(Pooled):
+    """The schema of conf/cluster/ray.yaml."""
+
+    cpus: float
+    gpus: float
+    address: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("cpus", "gpus"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"cluster.{name}: got {getattr(self, name):g}, expected at least 0")
+        if self.gpus > 1:
+            raise ConfigError(
+                f"cluster.gpus: got {self.gpus:g}, expected at most 1: an engine computes on one GPU or a share of it"
+            )
+
+    def start(self, engine: EngineSettings, source: Any, device: str) -> PoolEngine:
+        """All actors, up and equal. Raises ConfigError, EngineError."""
+        if device == "cuda" and not self.gpus:
+            raise ConfigError("cluster.gpus: got 0 with device=cuda, expected the share of a GPU for each worker, as 1")
+        ray = require_ray()
+        own = join(ray, self.address)
+        try:
+            if own:
+                self._require_room(ray.cluster_resources())
+            crew = Crew(ray, own, self, pickle.dumps((engine, source, "cuda" if self.gpus else "cpu")))
+        except BaseException:
+            if own:
+                ray.shutdown()
+            raise
+        return PoolEngine(crew, self)
+
+    def describe(self) -> str:
+        where = f"the Ray cluster at {self.address}" if self.address else "a Ray of this machine"
+        return (
+            f"{self.workers} actor(s) of {self.cpus:g} core(s) and {self.gpus:g} GPU(s) on {where}, parts of "
+            f"{self.part} requests"
+        )
+
+    def _require_room(self, there: Mapping[str, float]) -> None:
+        """On one machine nothing can be waited for. Raises ConfigError."""
+        for name, unit in (("cpus", "CPU"), ("gpus", "GPU")):
+            wanted, found = getattr(self, name) * self.workers, there.get(unit, 0.0)
+            if wanted > found:
+                raise ConfigError(
+                    f"cluster.{name}: {self.workers} workers of {getattr(self, name):g} want {wanted:g}, this machine "
+                    f"has {found:g}; lower cluster.{name} or cluster.workers, or name a cluster by cluster.address"
+                )
+
+
+class Crew:
+    """Hires actors (an :class:`agentrl.cluster.base.Agency`). ``own``: the Ray they live on ends with them."""
+
+    def __init__(self, ray: Any, own: bool, settings: Ray, about: bytes) -> None:
+        self._ray, self._own, self._about = ray, own, about
+        self._threads = max(1, int(settings.cpus))
+        self._actors = ray.remote(Seat).options(
+            num_cpus=settings.cpus, num_gpus=settings.gpus, max_restarts=0, max_task_retries=0
+        )
+        self._wants = f"{settings.cpus:g} core(s) and {settings.gpus:g} GPU(s)"
+
+    def hire(self, number: int) -> Actor:
+        """An actor whose engine is on its way, as soon as Ray finds a place for it."""
+        return Actor(self._ray, self._actors.remote(self._threads), list(sys.path), self._about, self._wants)
+
+    def pack(self, weights: Mapping[str, torch.Tensor], version: int) -> Stored:
+        """The weights in Ray's object store, put there once for all workers."""
+        return Stored.put(self._ray, weights)
+
+    def close(self) -> None:
+        """End the Ray that this run started; leave any other."""
+        if self._own:
+            self._ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights in Ray's object store (an :class:`agentrl.cluster.base.Parcel`)."""
+
+    place: Any  # a ray.ObjectRef
+
+    @classmethod
+    def put(cls, ray: Any, weights: Mapping[str, torch.Tensor]) -> Stored:
+        """As bytes: numpy, in whose arrays Ray shares memory, knows no bfloat16."""
+        plain = {
+            name: (tensor.contiguous().flatten().view(torch.uint8).numpy(), str(tensor.dtype), tuple(tensor.shape))
+            for name, tensor in weights.items()
+        }
+        return cls(ray.put(plain))
+
+    def open(self) -> Iterable[tuple[str, torch.Tensor]]:
+        for name, (data, dtype, shape) in require_ray().get(self.place).items():
+            flat = torch.tensor(data)  # a copy: what lies in the store is read-only
+            yield name, flat.view(getattr(torch, dtype.removeprefix("torch."))).reshape(shape)
+
+    def drop(self) -> None:
+        """Nothing to do: Ray forgets it with the last reference."""
+
+
+class Actor:
+    """One actor (an :class:`agentrl.cluster.base.Worker`)."""
+
+    def __init__(self, ray: Any, actor: Any, path: list[str], about: bytes, wants: str) -> None:
+        self._ray, self._actor, self._wants = ray, actor, wants
+        self._begun = actor.begin.remote(path, about)
+
+    def ready(self, timeout_s: float) -> dict[str, Any]:
+        """Wait until its engine is up; gives what ``Served.about`` says. Raises WorkerLost, EngineError."""
+        try:
+            found: dict[str, Any] = self._receive(self._begun, timeout_s)
+        except self._ray.exceptions.GetTimeoutError:
+            free = {name: self._ray.available_resources().get(name, 0.0) for name in ("CPU", "GPU")}
+            raise WorkerLost(
+                f"was not up within {timeout_s:g} s (it wants {self._wants}; free on the Ray cluster are "
+                f"{free['CPU']:g} and {free['GPU']:g})"
+            ) from None
+        return found
+
+    def ask(self, what: str, *args: Any, timeout_s: float) -> Any:
+        """Its answer to ``what``. Raises WorkerLost, EngineError."""
+        try:
+            return self._receive(self._actor.ask.remote(what, args), timeout_s)
+        except self._ray.exceptions.GetTimeoutError:
+            raise WorkerLost(f"did not answer '{what}' within {timeout_s:g} s") from None
+
+    def leave(self) -> None:
+        """Nothing: Ray cleans up behind a killed actor."""
+
+    def kill(self, grace_s: float = 0.0) -> None:
+        """End it at once, whatever it does."""
+        if self._ray.is_initialized():
+            self._ray.kill(self._actor, no_restart=True)
+
+    def _receive(self, answer: Any, timeout_s: float) -> Any:
+        errors = self._ray.exceptions
+        try:
+            kind, value = self._ray.get(answer, timeout=timeout_s)
+        except errors.GetTimeoutError:
+            raise
+        except errors.RayError as error:  # the actor, its node or an object has gone
+            raise WorkerLost(f"was lost by Ray ({_cause(error)}; what it printed is in Ray's logs)") from None
+        if kind == "error":
+            raise EngineError(value)
+        return value
+
+
+class Seat:
+    """The life of a worker inside of its actor."""
+
+    def __init__(self, threads: int) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+        self._served: Served | None = None
+
+    def begin(self, path: list[str], about: bytes) -> tuple[str, Any]:
+        """Start the engine, which may be of a plug-in that the run found on its ``path``."""
+        sys.path.extend(place for place in path if place not in sys.path)
+        try:
+            engine, source, device = pickle.loads(about)
+        except (ImportError, AttributeError) as error:
+            return "error", f"engine: a worker cannot import what this run uses: {error}; install it on every node"
+        self._served, told = begun(engine, source, device)
+        return told
+
+    def ask(self, what: str, args: tuple[Any, ...]) -> tuple[str, Any]:
+        assert self._served is not None
+        return answered(self._served, what, args)
+
+    def pid(self) -> int:
+        """Its process id, on its own machine."""
+        return os.getpid()
+
+
+def require_ray() -> Any:
+    """The module ``ray``, its settings made. Raises ConfigError where it is absent."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(
+            f"cluster=ray: Ray cannot be imported here ({error}); install it with `{INSTALL}`, or use cluster=processes"
+        ) from error
+    return ray
+
+
+def join(ray: Any, address: str) -> bool:
+    """Connect this process to Ray; True where a Ray was started for it. One that is connected already is used as it is.
+
+    Raises ConfigError when there is no Ray at the address.
+    """
+    if ray.is_initialized():
+        return False
+    with _own_sigterm():
+        quiet = {"logging_level": "ERROR", "log_to_driver": False}  # errors come as answers, the rest is in Ray's logs
+        try:
+            ray.init(address=address or "local", include_dashboard=None if address else False, **quiet)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            raise ConfigError(
+                f"cluster.address: got '{address}', but there is no Ray that this machine can join "
+                f"({str(error).splitlines()[0]}); start one (`ray start --head`), or leave the address empty"
+            ) from None
+    return not address
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray takes SIGTERM over; the run keeps its own way of ending."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _cause(error: Exception) -> str:
+    """The end of Ray's account, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    return f"{type(error).__name__}: {lines[-1].split(' Some common causes')[0].rstrip('.')}"
