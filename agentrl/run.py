@@ -18,7 +18,7 @@ from agentrl.learner import Learner
 from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.measure import Clock
 from agentrl.methods.base import Method
-from agentrl.model import Policy
+from agentrl.model import IMPORT_S, Policy
 from agentrl.panel import Panel, panel, require_disjoint
 from agentrl.provenance import provenance
 from agentrl.records import group_from_json, group_to_json
@@ -29,6 +29,7 @@ from agentrl.seeds import derive
 from agentrl.sync import Sync
 from agentrl.types import Group, Task
 from agentrl.warmstart import Start
+from agentrl.watchdog import beat, patience
 
 #: what only some rollouts give (``Rollout.gives``) and some methods cannot do without -> the choices that give it.
 GIFTS = {
@@ -36,6 +37,11 @@ GIFTS = {
     "expert": "rollout=against_expert or along_expert",
     "labels": "rollout=single_turn",
 }
+
+
+#: seconds in which an environment must have read its data, and an engine be up (vLLM compiles on a GPU).
+WORLD_S, ENGINE_S = 600.0, 600.0
+DISK = 20e6  # bytes a second: the slowest disk a checkpoint is written to
 
 
 @dataclass
@@ -96,6 +102,7 @@ class Run(Player):
     def play(self, tasks: Sequence[Task], call: int = 0) -> list[Group]:
         """Scored groups of these tasks by the current policy; ``call`` tells repeated plays of one step apart."""
         groups = self.rollout.play(self.stage, tasks, seed=derive(self.seed, "play", call), step=self.step)
+        beat("reward", "scoring the plays")
         self.episodes += sum(group.spent.episodes for group in groups)
         return self.reward.score(groups, self.step // self.updates, self.steps // self.updates)
 
@@ -112,7 +119,7 @@ class Run(Player):
             "start": asdict(self.start) if self.start else None,
         }
         parts = {"learner": self.learner.state_dict(), "run": state}
-        with self.clock.phase("save"):
+        with self.clock.phase("save"), patience("disk", "writing a checkpoint", writing_s(self.policy)):
             return self.checkpoints.save(self.folder, self.step, parts, self.policy.save)
 
     def begin(self) -> None:
@@ -145,18 +152,27 @@ class Run(Player):
         self.past.extend(group_from_json(group) for group in state["past"])
 
 
+def writing_s(policy: Policy) -> float:
+    """Seconds in which a checkpoint must be written: weights and two moments of the trained ones, in float32."""
+    trained = sum(p.numel() for p in policy.parameters())
+    return (4 * policy.parameters_count + 8 * trained) / DISK
+
+
 def player(cfg: Config) -> Player:
     """Everything evaluation needs, built from a checked config. Raises ConfigError, EnvError, DataError."""
     clock = Clock()
     with clock.phase("setup"):
         folder = Path(cfg.run_dir)
-        env = config.build(cfg.env)
-        splits = require_disjoint(env)
-        evaluate: Evaluate = config.build(cfg.eval)
-        chosen = panel(env, evaluate.panel_split, evaluate.tasks)
+        with patience("setup", "building the environment", WORLD_S):
+            env = config.build(cfg.env)
+            splits = require_disjoint(env)
+            evaluate: Evaluate = config.build(cfg.eval)
+            chosen = panel(env, evaluate.panel_split, evaluate.tasks)
         pretrained = config.build(cfg.model)
-        policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
-        engine = config.build(cfg.engine).start(pretrained, str(cfg.device))
+        with patience("setup", "building the model", IMPORT_S):
+            policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
+        with patience("setup", "starting the engine", ENGINE_S):
+            engine = config.build(cfg.engine).start(pretrained, str(cfg.device))
         stage = Stage(env, engine, policy.chat, config.build(cfg.context))
     facts = {
         "env": dict(env.fingerprint),
@@ -207,12 +223,14 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
+    with patience("setup", "building the learner", IMPORT_S):
+        learner = learning.build(base.policy, temperature=rollout.temperature, steps=batches, seed=base.seed)
     run = Run(
         **{name: getattr(base, name) for name in Player.__dataclass_fields__},
         rollout=rollout,
         reward=config.build(cfg.reward),
         method=method,
-        learner=learning.build(base.policy, temperature=rollout.temperature, steps=batches, seed=base.seed),
+        learner=learner,
         sync=config.build(cfg.sync),
         checkpoints=config.build(cfg.checkpoint),
         tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),

@@ -11,6 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "agentrl"
 
 # A unit is a module or folder of agentrl; `envs.check` is listed by itself because it stands above the rest of envs.
 FLOORS: list[set[str]] = [
+    {"keeper"},
+    {"watchdog"},
     {"errors"},
     {"types", "ranges", "stats", "seeds", "digest", "hashes", "provenance", "__init__"},
     {

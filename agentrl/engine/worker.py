@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -20,7 +21,9 @@ import torch
 
 from agentrl.engine.base import Engine
 from agentrl.errors import AgentRLError, EngineError
+from agentrl.watchdog import patience, show_stacks
 
+GRACE_S = 15.0  # beyond a worker's own deadline until the watchdog counts it as silent
 PRELOAD = ("agentrl.engine.torch_engine", "transformers", "transformers.models.auto.modeling_auto")
 
 
@@ -75,6 +78,7 @@ def serve(pipe: Connection, settings: Settings, source: Any, device: str, env: M
     torch.set_num_threads(int(env.get("OMP_NUM_THREADS", torch.get_num_threads())))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    show_stacks()
     try:
         served = Served(settings, source, device)
     except AgentRLError as error:
@@ -111,16 +115,12 @@ class Worker:
 
     def ready(self, timeout_s: float) -> dict[str, Any]:
         """Wait until its engine is up; gives what ``Served.about`` says. Raises WorkerLost, EngineError."""
-        found: dict[str, Any] = self._receive("start", timeout_s)
+        found: dict[str, Any] = self._exchange("start", timeout_s)
         return found
 
     def ask(self, what: str, *args: Any, timeout_s: float) -> Any:
         """Its answer to ``what``, a method of :class:`Served`. Raises WorkerLost, EngineError."""
-        try:
-            self._pipe.send((what, args))
-        except (BrokenPipeError, OSError):
-            raise WorkerLost(self._end()) from None
-        return self._receive(what, timeout_s)
+        return self._exchange(what, timeout_s, (what, args))
 
     def kill(self) -> None:
         """End it at once, whatever it does."""
@@ -128,13 +128,29 @@ class Worker:
         self._process.join(10.0)
         self._pipe.close()
 
-    def _receive(self, what: str, timeout_s: float) -> Any:
+    def _exchange(self, what: str, timeout_s: float, message: Any = None) -> Any:
+        """Send (where there is a message) and receive. A process that is stopped can also hang the sending, or leave
+        half an answer in the pipe: at the deadline it is killed, which ends either."""
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout_s, give_up)
+        timer.daemon = True
+        timer.start()
         try:
-            if not self._pipe.poll(timeout_s):
-                raise WorkerLost(f"did not answer '{what}' within {timeout_s:g} s")
-            kind, value = self._pipe.recv()
+            with patience("engine", f"a worker's answer to '{what}'", timeout_s + GRACE_S):
+                if message is not None:
+                    self._pipe.send(message)
+                kind, value = self._pipe.recv()
         except (EOFError, OSError):
-            raise WorkerLost(self._end()) from None
+            raise WorkerLost(
+                f"did not answer '{what}' within {timeout_s:g} s" if late.is_set() else self._end()
+            ) from None
+        finally:
+            timer.cancel()
         if kind == "error":
             raise EngineError(value)
         return value

@@ -30,6 +30,7 @@ from agentrl.device import resolve_device
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.engine.worker import Worker, WorkerLost, shared_folder
 from agentrl.errors import ConfigError, EngineError
+from agentrl.watchdog import queue, scratch
 
 AGREE, AGREE_LOW = 1e-4, 0.1  # largest |Δ logprob| between two workers with equal weights: in float32, in other dtypes
 
@@ -89,6 +90,7 @@ class WorkersEngine:
     def __init__(self, hire: Callable[[int], Worker], settings: Workers) -> None:
         self._hire, self._settings = hire, settings
         self._folder = Path(tempfile.mkdtemp(prefix="agentrl-weights-", dir=shared_folder()))
+        scratch(self._folder)
         self._weights: Path | None = None
         self._version = 0
         self._losses = [0] * settings.workers  # in a row, by worker
@@ -127,7 +129,8 @@ class WorkersEngine:
                 answers = self._ask(number, "generate", [requests[i] for i in part], sampling)
                 found.update(zip(part, answers, strict=True))
 
-        self._all(work)
+        with queue("rollout workers", lambda: f"{len(found)} of {len(requests)} answered, {parts.qsize()} parts wait"):
+            self._all(work)
         return [found[i] for i in range(len(requests))]
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
@@ -178,6 +181,7 @@ class WorkersEngine:
             worker.kill()
         self._pool.shutdown(wait=False)
         shutil.rmtree(self._folder, ignore_errors=True)
+        scratch(self._folder, made=False)
 
     def _all(self, job: Callable[[int], Any]) -> list[Any]:
         """``job(k)`` for every worker, side by side; the first failure is raised when all have ended."""

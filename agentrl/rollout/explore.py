@@ -22,6 +22,7 @@ from agentrl.engine.base import Request, Sampling
 from agentrl.rollout.base import Limits, Stage
 from agentrl.rollout.play import Play, refuse_failed, refuse_mute
 from agentrl.types import Cost, Explored, Group, Stop, Task, Trajectory
+from agentrl.watchdog import beat
 
 
 @dataclass(slots=True)
@@ -202,6 +203,7 @@ def lockstep(stage: Stage, plans: Sequence[tuple[Explorer, Plan]], temperature: 
     sampling = Sampling(temperature=temperature, stop_ids=stage.chat.stop_ids)
     running = [_Running(explorer, plan) for explorer, plan in plans]
     while asked := [(one, *pair) for one in running for pair in one.ask(seed, step)]:
+        beat("engine", "sampling actions; plays:", str(len(asked)))
         completions = stage.engine.generate([request for _, _, request in asked], sampling)
         for (one, play, request), completion in zip(asked, completions, strict=True):
             one.explorer.tokens += len(completion.ids)

@@ -19,6 +19,7 @@ from agentrl.errors import ConfigError, EnvError
 from agentrl.rollout.base import Limits, Stage
 from agentrl.seeds import derive
 from agentrl.types import Message, Messages, Stop, Task, Trajectory, Turn
+from agentrl.watchdog import beat
 
 Draw = tuple[int | str, ...]
 
@@ -41,6 +42,7 @@ class Play:
         self._goal: Messages = ()
         self._first: Messages = ()
         self._tools = ""
+        beat("environment", "starting an episode of task", task.id)
         try:
             self._episode = stage.env.start(task)
             self._goal = self._episode.goal
@@ -71,6 +73,7 @@ class Play:
         """Play one action, record the turn, end the episode when it is over."""
         assert self._episode is not None
         self._saved = None
+        beat("environment", "a step of task", self.task.id)
         try:
             step = self._episode.step(action)
         except Exception as error:  # an environment's failure is data
@@ -143,6 +146,7 @@ class Play:
         twin.draw, twin._turns = draw, list(self._turns)
         twin._saved, twin._episode = None, None
         if self.stop is None:
+            beat("environment", "copying an episode of task", self.task.id)
             try:
                 if self._saved is None:
                     self._saved = self.episode.snapshot()
@@ -193,6 +197,7 @@ def advance(stage: Stage, plays: Sequence[Play], temperature: float, seed: int, 
         asked = [(play, request) for play in alive if (request := play.request(seed, step)) is not None]
         if not asked:
             return
+        beat("engine", "sampling actions; plays:", str(len(asked)))
         completions = stage.engine.generate([request for _, request in asked], sampling)
         for (play, request), completion in zip(asked, completions, strict=True):
             play.answer(request, completion)
