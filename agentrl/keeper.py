@@ -179,7 +179,7 @@ def held(stacks: str, text: str) -> str:
     frames = re.findall(r'File "(.*)", line (\d+) in (\S+)', main_thread)[:2]
     place = ", called by ".join(f"{name} ({path}, line {line})" for path, line, name in frames)
     first, rest = text.split(": nothing", 1)
-    return f"{first}: the interpreter is held by {place or 'C code'}, soon after the sign of life named here: nothing{rest}"
+    return f"{first}: the interpreter is held by {place or 'C code'}, at or soon after this sign of life: nothing{rest}"
 
 
 def report(children: list[Child]) -> Iterator[str]:

@@ -81,7 +81,8 @@ def finish(run: Run, status: str) -> dict[str, Any]:
     if run.results:
         run.log.note(table(run.results))
     drawing = patience("disk", "drawing the learning curve", IMPORT_S)
-    with drawing, suppress(AgentRLError, KeyboardInterrupt):  # nothing to draw, or one more Ctrl-C from someone in a hurry
+    hasty = suppress(AgentRLError, KeyboardInterrupt)  # nothing to draw, or one more Ctrl-C from someone in a hurry
+    with drawing, hasty:
         title = f"{run.cfg.choices.method} on {run.cfg.choices.env}, model {run.cfg.choices.model}, seed {run.seed}"
         run.log.note(f"learning curve: {curve(run.folder, title)}")
     return result

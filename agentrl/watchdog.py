@@ -61,7 +61,10 @@ def beating(call: Callable[..., Any], part: str, what: str) -> Callable[..., Any
 
 @contextmanager
 def patience(part: str, what: str, seconds: float) -> Iterator[None]:
-    """Inside, up to so many seconds may pass between signs of life, if that is more than ``quiet_s``."""
+    """Inside, up to so many seconds may pass between signs of life, if that is more than ``quiet_s``.
+
+    Its begin is one, and its end, unless that is an error: what fails again and again makes no progress.
+    """
     beat(part, what)
     grant = [seconds]
     _granted.append(grant)
@@ -69,9 +72,9 @@ def patience(part: str, what: str, seconds: float) -> Iterator[None]:
         _watch.told()
     try:
         yield
+        beat(part, f"after {what}")
     finally:
         _granted[:] = [other for other in _granted if other is not grant]
-        beat(part, f"after {what}")
 
 
 @contextmanager
@@ -186,7 +189,7 @@ class _Watch(threading.Thread):
         self._keeper.close()
         _within(lambda: self._write(text, children), WRITING_S)
         _within(lambda: _say(text), WRITING_S)
-        _within(lambda: [shutil.rmtree(folder, ignore_errors=True) for folder in _scratch], WRITING_S)
+        _within(_clear, WRITING_S)
         for child in children:
             end(child.pid, [])
         os._exit(EXIT_CODE)
@@ -211,6 +214,11 @@ def _say(text: str) -> None:
     shown = "\x1b[?25h" if os.isatty(2) else ""  # a live view hides the cursor
     os.write(2, f"{shown}\n{text}\n".encode())
     sys.stdout.flush()
+
+
+def _clear() -> None:
+    for folder in _scratch:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _state(state: Callable[[], object]) -> object:

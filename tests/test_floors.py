@@ -34,7 +34,7 @@ FLOORS: list[set[str]] = [
     {"summarizer"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
     {"model", "critic", "panel", "rollout"},
-    {"learner", "sync", "checkpoint", "evaluate", "envs.check"},
+    {"learner", "sync", "checkpoint", "evaluate", "local_model", "envs.check"},
     {"warmstart"},
     {"run"},
     {"summary"},
