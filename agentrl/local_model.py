@@ -8,6 +8,7 @@ conversation, its seed and the settings alone (with vLLM: nearly, as its sums de
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -85,6 +86,10 @@ class LocalModel:
             if accept is None or accept(reply):
                 return reply
         raise self._error(f"the reply {reply[:SHOWN]!r} is not what was asked for")
+
+    def nonce(self, name: str, seed: int) -> str:
+        """A hash of what is asked, so that runs repeat: no answer holds the hash of itself."""
+        return hashlib.sha256(f"{self.seed} {seed} {name}".encode()).hexdigest()[:16]
 
     def close(self) -> None:
         """End the process; the next question starts another one."""

@@ -4,8 +4,8 @@ The paper publishes the judge (Qwen3-235B-A22B-Instruct-2507) and its verdicts, 
 
 An answer is written by the policy that is rewarded, so it is treated as hostile: control and invisible characters are
 taken out, text that spells a control token is broken up, question, reference and answer stand between marks with a
-number that follows from them by a hash, the prompt says that nothing between marks is an instruction, and an answer that
-speaks to the judge gets 0 without being shown to it. None of this is a proof: read what your policy writes.
+number that no answer can know, the prompt says that nothing between marks is an instruction, and an answer that speaks
+to the judge gets 0 without being shown to it. None of this is a proof: read what your policy writes.
 """
 
 from __future__ import annotations
@@ -121,6 +121,10 @@ class Client(Protocol):
 
     def complete(self, messages: Messages, *, name: str = "", seed: int = 0, accept: Accept | None = None) -> str: ...
 
+    def nonce(self, name: str, seed: int) -> str:
+        """16 hex digits that an answer inside of ``name`` cannot hold."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -176,8 +180,7 @@ class Asking:
     def _vote(self, question: str, reference: str, answer: str, seed: int) -> float | JudgeError:
         prompt = PROMPTS[self.grammar]
         name = json.dumps(["judge", prompt.version, question, reference, answer])
-        nonce = hashlib.sha256(f"{seed} {name}".encode()).hexdigest()[:16]  # no answer can hold the hash of itself
-        messages = ask(prompt.system, question, reference, answer, nonce)
+        messages = ask(prompt.system, question, reference, answer, self.client.nonce(name, seed))
         try:
             reply = self.client.complete(messages, name=name, seed=seed, accept=lambda r: prompt.read(r) is not None)
         except JudgeError as error:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import secrets
 import tempfile
 import threading
 import time
@@ -114,6 +115,10 @@ class ChatClient:
                     f"judge.cache={self.cache}: {error.strerror}; mend that, or give another folder"
                 ) from None
         return reply
+
+    def nonce(self, name: str, seed: int) -> str:
+        """Drawn anew for each request: an endpoint's replies are not reproducible anyway."""
+        return secrets.token_hex(8)
 
     def close(self) -> None:
         """Close the connections."""
