@@ -158,6 +158,7 @@ def writing_s(policy: Policy) -> float:
     return (4 * policy.parameters_count + 8 * trained) / DISK
 
 
+@patience("setup", "setting up what plays", IMPORT_S)
 def player(cfg: Config) -> Player:
     """Everything evaluation needs, built from a checked config. Raises ConfigError, EnvError, DataError."""
     clock = Clock()
@@ -169,8 +170,7 @@ def player(cfg: Config) -> Player:
             evaluate: Evaluate = config.build(cfg.eval)
             chosen = panel(env, evaluate.panel_split, evaluate.tasks)
         pretrained = config.build(cfg.model)
-        with patience("setup", "building the model", IMPORT_S):
-            policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
+        policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
         with patience("setup", "starting the engine", ENGINE_S):
             engine = config.build(cfg.engine).start(pretrained, str(cfg.device))
         stage = Stage(env, engine, policy.chat, config.build(cfg.context))
@@ -209,6 +209,7 @@ def _require_work(cfg: Config, rollout: Rollout, minibatches: int, method: Metho
         )
 
 
+@patience("setup", "setting up what learns", IMPORT_S)
 def training_run(cfg: Config, start: Start | None = None) -> Run:
     """Everything training needs, the policy with the weights of the warm start ``start``.
 
@@ -223,14 +224,12 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
-    with patience("setup", "building the learner", IMPORT_S):
-        learner = learning.build(base.policy, temperature=rollout.temperature, steps=batches, seed=base.seed)
     run = Run(
         **{name: getattr(base, name) for name in Player.__dataclass_fields__},
         rollout=rollout,
         reward=config.build(cfg.reward),
         method=method,
-        learner=learner,
+        learner=learning.build(base.policy, temperature=rollout.temperature, steps=batches, seed=base.seed),
         sync=config.build(cfg.sync),
         checkpoints=config.build(cfg.checkpoint),
         tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),
