@@ -14,18 +14,20 @@ import os
 import re
 import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import subprocess
 
 FILE = "hang.txt"
 MEMFD = "agentrl-stacks"  # name of the file in memory to which a process writes its stacks on SIGUSR1
 MARGIN_S = 2.0  # beyond what the watchdog allows: a busy machine may keep its thread waiting
-STACKS_S = 2.0  # a process has so long to write its stacks
+STACKS_S = 5.0  # a process has so long to write its stacks
 STOPPED = "TtZX"  # states in which a process does not run: stopped, traced, gone
 
 ADVICE = {
@@ -101,6 +103,8 @@ class Keeper:
     """The keeper as its process sees it. ``alive`` never waits."""
 
     def __init__(self, quiet_s: float, tick_s: float, folder: Path) -> None:
+        import subprocess  # here, because the keeper's own process starts in half the time without
+
         self._child: subprocess.Popen[bytes] | None = None
         if not Path("/proc/self/stat").exists():
             return
@@ -130,8 +134,9 @@ class Keeper:
         """End it."""
         if self._child is not None:
             self._child.kill()
-            with suppress(subprocess.TimeoutExpired, OSError):
-                self._child.communicate(timeout=5.0)
+            self._child.wait()
+            if self._child.stdin is not None:
+                self._child.stdin.close()
             self._child = None
 
 

@@ -31,7 +31,7 @@ from agentrl.keeper import FILE, MEMFD, Child, Keeper, descendants, end, report,
 
 EXIT_CODE = 3
 TICKS = 20  # looks per ``quiet_s``, but at least one a second
-WRITING_S = 10.0  # for each part of the farewell: a disk or a terminal may hang, too
+WRITING_S = 20.0  # for each part of the farewell: a disk or a terminal may hang, too
 
 Sign = tuple[str, str, str]  # part, what it does now, to what
 
