@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 
 from agentrl.errors import CheckpointError
 from agentrl.hashes import file_sha256
+from agentrl.watchdog import beat
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -95,6 +96,7 @@ class Checkpoints:
 def seal(folder: Path, step: int, parts: Mapping[str, Any]) -> None:
     """Write the parts and the manifest over all files of a folder, down to the disk: :func:`load` then verifies it."""
     for name, part in parts.items():
+        beat("disk", "writing a checkpoint's", name)
         _write_part(folder, name, part)
     hashes = {str(path.relative_to(folder)): file_sha256(path) for path in _files(folder)}
     manifest = {"format": FORMAT, "step": step, "parts": sorted(parts), "sha256": hashes}
@@ -123,6 +125,7 @@ def load(folder: Path) -> Checkpoint:
     """Read a checkpoint, verifying every file. Raises CheckpointError naming the first that is not as it was saved."""
     manifest = _manifest(folder)
     for name, expected in manifest["sha256"].items():
+        beat("disk", "verifying", str(folder / name))
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{path}: missing; the checkpoint is incomplete. Resume from another one")

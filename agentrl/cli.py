@@ -102,7 +102,10 @@ class Outcome:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command line and exit: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted."""
+    """Run one command line and exit: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted.
+
+    A run that stands still ends elsewhere, with 3 (:mod:`agentrl.watchdog`).
+    """
     words = sys.argv[1:] if argv is None else argv
     gc.disable()  # composing makes many small objects and no garbage worth collecting: 10 % of the time to answer
     if "OMP_WAIT_POLICY" not in os.environ:  # it says the same as GOMP_SPINCOUNT, which would win

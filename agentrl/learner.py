@@ -32,6 +32,7 @@ from agentrl.samples import collate, credited, micro_batches, micro_rows, pick, 
 from agentrl.seeds import derive
 from agentrl.tally import Tally, critic_metrics
 from agentrl.types import Group
+from agentrl.watchdog import beat
 
 if TYPE_CHECKING:
     from agentrl.model import Policy, Scorer
@@ -217,8 +218,10 @@ class Learner:
         tally = Tally(on_policy=self._on_policy, pairs=pairs)
         self.policy.train()
         for part in micro_batches(batch, self.config.micro_tokens, whole_groups=pairs):
+            beat("learner", "a micro-batch of batch", str(self.step))
             self._backward(part, method, tally)
         self.policy.eval()
+        beat("learner", "the optimiser step of batch", str(self.step))
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
         metrics = tally.metrics()
         self._refuse(batch, metrics, norm)
@@ -302,6 +305,7 @@ class Learner:
         logprobs = torch.zeros(batch.input_ids.shape, device=self._device)
         values = torch.zeros_like(logprobs)
         for part in micro_rows(batch, self.config.micro_tokens):
+            beat("learner", "a forward pass over batch", str(self.step))
             out = self._outputs(model, take(batch, part))
             logprobs[part, : out.logprobs.shape[1]] = out.logprobs.float()
             if out.values is not None:

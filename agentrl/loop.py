@@ -6,6 +6,7 @@ import resource
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from agentrl import config
@@ -16,13 +17,20 @@ from agentrl.measure import rollout_metrics, staleness
 from agentrl.panel import panel
 from agentrl.rollout.desk import left_behind
 from agentrl.rollout.supply import LiveSupply
-from agentrl.run import Run, player, training_run
+from agentrl.run import Run, player, training_run, writing_s
 from agentrl.summary import close_player, farewell, finish, opening, summary, table
 from agentrl.types import Group
+from agentrl.watchdog import beat, patience
 
 
 def train(cfg: Config) -> dict[str, Any]:
     """``agentrl train``: a whole run, from the first evaluation to the summary. Raises Interrupted after Ctrl-C."""
+    with config.build(cfg.watchdog).over(Path(cfg.run_dir)):
+        return whole(cfg)
+
+
+def whole(cfg: Config) -> dict[str, Any]:
+    """What the watchdog looks on."""
     start = None if cfg.resume else config.build(cfg.warmstart).ready(cfg, warm_up)
     run = training_run(cfg, start)
     run.log.note(opening(run))
@@ -62,7 +70,8 @@ def warm_up(cfg: Config) -> None:
             learn(run, stop)
         if stop:
             raise Interrupted(f"interrupted during the warm start, at step {run.step} of {run.steps}; nothing is kept")
-        run.policy.save(run.folder / "model")
+        with patience("disk", "writing the warm start", writing_s(run.policy)):
+            run.policy.save(run.folder / "model")
         run.log.close(summary(run, "done"))
     finally:
         run.close()
@@ -85,6 +94,7 @@ def one_batch(run: Run) -> None:
         used = run.method.refill(played, supply)
         run.past.extend(played)
     with run.playing_ahead(), run.clock.phase("learner"):
+        beat("learner", "crediting the plays")
         metrics = run.learner.learn(used, run.method, run.step)
     metrics |= staleness(used, run.step, run.updates)
     run.step += run.updates
@@ -129,6 +139,7 @@ def report(run: Run, played: Sequence[Group], used: Sequence[Group], metrics: di
         "memory/rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     with run.clock.phase("log"):
+        beat("disk", "writing the logs of step", str(run.step))
         run.log.log(run.step, numbers)
         run.log.trajectories(run.step, used, run.learner.advantages)
 
@@ -141,6 +152,12 @@ def canaries(groups: Sequence[Group]) -> list[tuple[int, ...]]:
 
 def evaluate_only(cfg: Config) -> dict[str, Any]:
     """``agentrl eval``: play a fixed panel without learning."""
+    with config.build(cfg.watchdog).over(Path(cfg.run_dir)):
+        return measured(cfg)
+
+
+def measured(cfg: Config) -> dict[str, Any]:
+    """The panel's numbers."""
     one = player(cfg)
     log = one.open_log(steps=1)
     config.save(cfg, one.folder / "config.yaml")

@@ -23,9 +23,12 @@ from agentrl.bundled import locate
 from agentrl.chat import Chat
 from agentrl.device import resolve_device
 from agentrl.errors import CheckpointError, ConfigError, ShapeError
+from agentrl.watchdog import beat, patience
 
 DTYPES = ("auto", "float32", "bfloat16", "mixed")
 ADAPTER = "default"
+IMPORT_S, DOWNLOAD_S = 60.0, 3600.0  # allowed for importing libraries, and for fetching a model from the hub
+DISK = 20e6  # bytes a second: the slowest disk a model is read from
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ class Pretrained:
     def build(self, device: str, seed: int = 0) -> Policy:
         """Load the weights for training. ``seed`` initialises new adapters. Raises ConfigError."""
         place = self.place(device)
-        module, adapter = _load(locate(self.path), place, self.attention, trainable=True)
+        with patience("setup", "loading the model", loading_s(locate(self.path))):
+            module, adapter = _load(locate(self.path), place, self.attention, trainable=True)
         if self.lora_rank and adapter is None:
             adapter = _add_lora(module, self, seed)
         if self.gradient_checkpointing:
@@ -96,9 +100,9 @@ class Pretrained:
 
         Raises ConfigError.
         """
-        module, adapter = _load(
-            locate(self.path), Placement(resolve_device(device), dtype, False), self.attention, trainable=False
-        )
+        path, place = locate(self.path), Placement(resolve_device(device), dtype, False)
+        with patience("setup", "loading the model", loading_s(path)):
+            module, adapter = _load(path, place, self.attention, trainable=False)
         return module if adapter is None else adapter.merge_and_unload()  # type: ignore[no-any-return]
 
 
@@ -243,6 +247,7 @@ class Policy:
             tensor = weight.detach()
             if name in merged:
                 tensor = (tensor.float() + merged[name].get_delta_weight(ADAPTER).detach().float()).to(tensor.dtype)
+            beat("sync", "reading the weights", name)
             yield name.replace(".base_layer.", "."), tensor
 
     def reference(self) -> Scorer:
@@ -360,6 +365,14 @@ class _Adapters:
     def _put(self, tensors: list[torch.Tensor]) -> None:
         for parameter, tensor in zip(self.policy.parameters(), tensors, strict=True):
             parameter.copy_(tensor)
+
+
+def loading_s(path: str) -> float:
+    """Seconds in which a model must be there: by the size of its files, or time for a download."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return DOWNLOAD_S
+    return IMPORT_S + sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / DISK
 
 
 def _load(path: str, place: Placement, attention: str, trainable: bool) -> tuple[Any, Any]:

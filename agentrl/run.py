@@ -20,7 +20,7 @@ from agentrl.learner import Learner
 from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.measure import Clock
 from agentrl.methods.base import Method
-from agentrl.model import Policy
+from agentrl.model import IMPORT_S, Policy
 from agentrl.panel import Panel, panel, require_disjoint
 from agentrl.provenance import provenance
 from agentrl.records import group_from_json, group_to_json
@@ -31,6 +31,7 @@ from agentrl.seeds import derive
 from agentrl.sync import Sync
 from agentrl.types import Group, Task
 from agentrl.warmstart import Start
+from agentrl.watchdog import beat, patience
 
 #: what only some rollouts give (``Rollout.gives``) and some methods cannot do without -> the choices that give it.
 GIFTS = {
@@ -38,6 +39,11 @@ GIFTS = {
     "expert": "rollout=against_expert or along_expert",
     "labels": "rollout=single_turn",
 }
+
+
+#: seconds in which an environment must have read its data, and an engine be up (vLLM compiles on a GPU).
+WORLD_S, ENGINE_S = 600.0, 600.0
+DISK = 20e6  # bytes a second: the slowest disk a checkpoint is written to
 
 
 @dataclass
@@ -120,6 +126,7 @@ class Run(Player):
 
     def _scored(self, tasks: Sequence[Task], step: int, call: int = 0) -> list[Group]:
         groups = self.rollout.play(self.stage, tasks, seed=derive(self.seed, "play", call), step=step)
+        beat("reward", "scoring the plays")
         return self.reward.score(groups, step // self.updates, self.steps // self.updates)
 
     def _counted(self, groups: list[Group]) -> list[Group]:
@@ -140,7 +147,7 @@ class Run(Player):
             "start": asdict(self.start) if self.start else None,
         }
         parts = {"learner": self.learner.state_dict(), "run": state}
-        with self.clock.phase("save"):
+        with self.clock.phase("save"), patience("disk", "writing a checkpoint", writing_s(self.policy)):
             return self.checkpoints.save(self.folder, self.step, parts, self.policy.save)
 
     def begin(self) -> None:
@@ -175,18 +182,27 @@ class Run(Player):
             self.ahead.ready = [group_from_json(group) for group in state["ahead"]]
 
 
+def writing_s(policy: Policy) -> float:
+    """Seconds in which a checkpoint must be written: weights and two moments of the trained ones, in float32."""
+    trained = sum(p.numel() for p in policy.parameters())
+    return (4 * policy.parameters_count + 8 * trained) / DISK
+
+
+@patience("setup", "setting up what plays", IMPORT_S)
 def player(cfg: Config) -> Player:
     """Everything evaluation needs, built from a checked config. Raises ConfigError, EnvError, DataError."""
     clock = Clock()
     with clock.phase("setup"):
         folder = Path(cfg.run_dir)
-        env = config.build(cfg.env)
-        splits = require_disjoint(env)
-        evaluate: Evaluate = config.build(cfg.eval)
-        chosen = panel(env, evaluate.panel_split, evaluate.tasks)
+        with patience("setup", "building the environment", WORLD_S):
+            env = config.build(cfg.env)
+            splits = require_disjoint(env)
+            evaluate: Evaluate = config.build(cfg.eval)
+            chosen = panel(env, evaluate.panel_split, evaluate.tasks)
         pretrained = config.build(cfg.model)
         policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
-        engine = config.build(cfg.cluster).start(config.build(cfg.engine), pretrained, str(cfg.device))
+        with patience("setup", "starting the engine", ENGINE_S):
+            engine = config.build(cfg.cluster).start(config.build(cfg.engine), pretrained, str(cfg.device))
         stage = Stage(env, engine, policy.chat, config.build(cfg.context), config.build(cfg.schedule))
     facts = {
         "env": dict(env.fingerprint),
@@ -233,6 +249,7 @@ def _require_work(cfg: Config, rollout: Rollout, minibatches: int, method: Metho
         )
 
 
+@patience("setup", "setting up what learns", IMPORT_S)
 def training_run(cfg: Config, start: Start | None = None) -> Run:
     """Everything training needs, the policy with the weights of the warm start ``start``.
 

@@ -9,7 +9,9 @@ from agentrl import config
 from agentrl.checkpoint import steps_saved
 from agentrl.errors import AgentRLError
 from agentrl.log.curve import curve
+from agentrl.model import IMPORT_S
 from agentrl.run import Player, Run
+from agentrl.watchdog import beat, patience
 
 
 def opening(run: Run) -> str:
@@ -74,11 +76,14 @@ def table(results: dict[str, Any]) -> str:
 def finish(run: Run, status: str) -> dict[str, Any]:
     """Write summary.json, close the logs, then show the table and draw the curve."""
     result = summary(run, status)
+    beat("disk", "writing the summary")
     run.log.close(result)
     run.close()
     if run.results:
         run.log.note(table(run.results))
-    with suppress(AgentRLError, KeyboardInterrupt):  # nothing to draw, or one more Ctrl-C from someone in a hurry
+    drawing = patience("disk", "drawing the learning curve", IMPORT_S)
+    hasty = suppress(AgentRLError, KeyboardInterrupt)  # nothing to draw, or one more Ctrl-C from someone in a hurry
+    with drawing, hasty:
         title = f"{run.cfg.choices.method} on {run.cfg.choices.env}, model {run.cfg.choices.model}, seed {run.seed}"
         run.log.note(f"learning curve: {curve(run.folder, title)}")
     return result

@@ -22,6 +22,7 @@ from agentrl.digest import weights_digest
 from agentrl.engine.base import Engine
 from agentrl.errors import EngineError
 from agentrl.model import Policy
+from agentrl.watchdog import beat
 
 FIRST_TOKENS = tuple(range(16))  # ids that every vocabulary has
 
@@ -50,15 +51,19 @@ class Sync:
 
         Raises EngineError.
         """
+        beat("sync", "asking for the engine's checksum before version", str(version))
         before = engine.checksum()
         sequences = list(canaries[: self.canaries])
         if before is None and not sequences:
             sequences = [FIRST_TOKENS]
         earlier = engine.logprobs(sequences) if before is None else []
+        beat("sync", "handing the weights to the engine as version", str(version))
         engine.load(policy.named_weights(), version)
+        beat("sync", "proving the weights of version", str(version))
         after = engine.checksum()
         if after is not None:
             self._require_equal(after, weights_digest(policy.named_weights(), engine.dtype), version)
+        beat("sync", "scoring the canaries of version", str(version))
         found = engine.logprobs(sequences) if sequences else []
         exact = engine.dtype == policy.dtype == torch.float32
         changed = before != after if before is not None else found != earlier

@@ -34,8 +34,10 @@ from agentrl.hashes import file_sha256
 from agentrl.ranges import require_positive
 from agentrl.rollout.demonstrations import Demonstrations
 from agentrl.rollout.rejection import Rejection, Teacher
+from agentrl.watchdog import patience
 
 FORMAT = 1
+LOOKING_S = 600.0  # in which the environment's data must be read, and the model's files hashed
 HASHED = ("seed", "steps", "tasks_per_step", "model", "context", "env", "method", "rollout", "learner")
 
 Learn = Callable[[Config], None]  # makes the run of a config and leaves its policy in <run_dir>/model
@@ -103,9 +105,10 @@ class WarmStart:
 
         Runs that make the same one at the same time work in folders of their own; the first to finish is kept.
         """
-        env: Env = config.build(cfg.env)
-        about = self._about(cfg, env)
-        env.close()
+        with patience("setup", "building the environment, hashing data and model", LOOKING_S):
+            env: Env = config.build(cfg.env)
+            about = self._about(cfg, env)
+            env.close()
         target = self._target(about)
         found = target.is_dir()
         if not found:

@@ -24,7 +24,7 @@ IN_TRAIN = sorted(
     for path in CONF.glob("*/*.yaml")
     if path.parent.name not in ("experiment", "debug", "local")
 )
-INSIDE = {"summarizer": "reward=judge"}  # groups that only another choice has -> that choice
+INSIDE = {"summarizer": "reward=judge", "client": "judge=vllm"}  # groups that only another choice has -> that choice
 GAPS = ["model.path=somewhere"]  # values that a person must give (???), harmless where they are not asked for
 
 

@@ -11,6 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "agentrl"
 
 # A unit is a module or folder of agentrl; `envs.check` is listed by itself because it stands above the rest of envs.
 FLOORS: list[set[str]] = [
+    {"keeper"},
+    {"watchdog"},
     {"errors"},
     {"types", "ranges", "stats", "seeds", "digest", "hashes", "provenance", "__init__"},
     {
@@ -32,7 +34,7 @@ FLOORS: list[set[str]] = [
     {"summarizer"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
     {"model", "critic", "panel", "rollout", "cluster"},
-    {"learner", "sync", "checkpoint", "evaluate", "envs.check", "ahead"},
+    {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
     {"warmstart"},
     {"run"},
     {"summary"},

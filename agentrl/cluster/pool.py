@@ -27,6 +27,7 @@ from agentrl.cluster.stream import PoolStream
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.errors import ConfigError, EngineError
 from agentrl.ranges import require_positive
+from agentrl.watchdog import queue
 
 GRACE_S = 3.0  # for all workers together to end by themselves
 AGREE, AGREE_LOW = 1e-4, 0.1  # largest |Δ logprob| between two workers with equal weights: in float32, in other dtypes
@@ -96,7 +97,8 @@ class PoolEngine:
                 answers = self._ask(number, "generate", [requests[i] for i in part], sampling)
                 found.update(zip(part, answers, strict=True))
 
-        self._all(work)
+        with queue("rollout workers", lambda: f"{len(found)} of {len(requests)} answered, {parts.qsize()} parts wait"):
+            self._all(work)
         return [found[i] for i in range(len(requests))]
 
     def stream(self, sampling: Sampling) -> PoolStream:

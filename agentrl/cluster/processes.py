@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -23,7 +24,9 @@ from agentrl.cluster.base import EngineSettings, WorkerLost, answered, begun
 from agentrl.cluster.pool import Pooled, PoolEngine
 from agentrl.device import resolve_device
 from agentrl.errors import ConfigError, EngineError
+from agentrl.watchdog import patience, scratch, show_stacks
 
+GRACE_S = 15.0  # beyond a worker's own deadline until the watchdog counts it as silent
 PRELOAD = ("agentrl.engine.torch_engine", "transformers", "transformers.models.auto.modeling_auto")
 
 
@@ -59,6 +62,7 @@ class Fork:
     def __init__(self, settings: Processes, engine: EngineSettings, source: Any, device: str) -> None:
         self._settings, self._engine, self._source, self._device = settings, engine, source, device
         self.folder = Path(tempfile.mkdtemp(prefix="agentrl-weights-", dir=shared_folder()))
+        scratch(self.folder)
 
     def hire(self, number: int) -> Process:
         """A process whose engine is on its way."""
@@ -79,6 +83,7 @@ class Fork:
     def close(self) -> None:
         """Remove the weights' folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        scratch(self.folder, made=False)
 
     def _where(self, number: int) -> str:
         """The device of a worker: as listed, else the GPUs of this machine in turn."""
@@ -122,16 +127,12 @@ class Process:
 
     def ready(self, timeout_s: float) -> dict[str, Any]:
         """Wait until its engine is up; gives what ``Served.about`` says. Raises WorkerLost, EngineError."""
-        found: dict[str, Any] = self._receive("start", timeout_s)
+        found: dict[str, Any] = self._exchange("start", timeout_s)
         return found
 
     def ask(self, what: str, *args: Any, timeout_s: float) -> Any:
         """Its answer to ``what``. Raises WorkerLost, EngineError."""
-        try:
-            self._pipe.send((what, args))
-        except (BrokenPipeError, OSError):
-            raise WorkerLost(self._end()) from None
-        return self._receive(what, timeout_s)
+        return self._exchange(what, timeout_s, (what, args))
 
     def leave(self) -> None:
         """Let it end by itself as soon as it is idle."""
@@ -145,13 +146,29 @@ class Process:
         self._process.join(10.0)
         self._pipe.close()
 
-    def _receive(self, what: str, timeout_s: float) -> Any:
+    def _exchange(self, what: str, timeout_s: float, message: Any = None) -> Any:
+        """Send (where there is a message) and receive. A process that is stopped can also hang the sending, or leave
+        half an answer in the pipe: at the deadline it is killed, which ends either."""
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout_s, give_up)
+        timer.daemon = True
+        timer.start()
         try:
-            if not self._pipe.poll(timeout_s):
-                raise WorkerLost(f"did not answer '{what}' within {timeout_s:g} s")
-            kind, value = self._pipe.recv()
+            with patience("engine", f"a worker's answer to '{what}'", timeout_s + GRACE_S):
+                if message is not None:
+                    self._pipe.send(message)
+                kind, value = self._pipe.recv()
         except (EOFError, OSError):
-            raise WorkerLost(self._end()) from None
+            raise WorkerLost(
+                f"did not answer '{what}' within {timeout_s:g} s" if late.is_set() else self._end()
+            ) from None
+        finally:
+            timer.cancel()
         if kind == "error":
             raise EngineError(value)
         return value
@@ -170,6 +187,7 @@ def serve(pipe: Connection, engine: EngineSettings, source: Any, device: str, en
     torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    show_stacks()
     served, told = begun(engine, source, device)
     pipe.send(told)
     while served is not None:

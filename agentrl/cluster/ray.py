@@ -22,7 +22,9 @@ import torch
 from agentrl.cluster.base import EngineSettings, Served, WorkerLost, answered, begun
 from agentrl.cluster.pool import Pooled, PoolEngine
 from agentrl.errors import ConfigError, EngineError
+from agentrl.watchdog import patience
 
+GRACE_S = 15.0  # beyond a worker's own deadline until the watchdog counts it as silent
 INSTALL = "pip install 'agentrl[ray]'"
 SETTINGS = {  # what Ray reads when it is imported or started; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
@@ -169,7 +171,8 @@ class Actor:
     def _receive(self, answer: Any, timeout_s: float) -> Any:
         errors = self._ray.exceptions
         try:
-            kind, value = self._ray.get(answer, timeout=timeout_s)
+            with patience("engine", "a worker's answer", timeout_s + GRACE_S):
+                kind, value = self._ray.get(answer, timeout=timeout_s)
         except errors.GetTimeoutError:
             raise
         except errors.RayError as error:  # the actor, its node or an object has gone

@@ -22,6 +22,7 @@ from agentrl.engine.lean import LeanForward, supports
 from agentrl.engine.plain import PlainForward
 from agentrl.engine.together import Together
 from agentrl.errors import EngineError
+from agentrl.watchdog import beat
 
 KEEP = 0.8  # finished rows are dropped once the share of running ones is at most this: dropping copies caches
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -129,6 +130,7 @@ class TorchEngine:
         return [self._score(sequence) for sequence in sequences]
 
     def _score(self, sequence: tuple[int, ...]) -> list[float]:
+        beat("engine", "scoring a sequence")
         ids = torch.tensor([sequence], device=self.device)
         logits = self._forward.logits(ids)[:, :-1].float()
         found: list[float] = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[0, :, 0].tolist()
@@ -171,6 +173,7 @@ class TorchEngine:
         row = np.arange(len(requests))  # which request each decoded row answers
         alive = np.ones(len(requests), dtype=bool)  # by decoded row
         for step in range(ids.shape[1]):
+            beat("engine", "decoding a token")
             tokens, chosen = choose(logits, sampling.temperature, noise[torch.from_numpy(row).to(self.device), step])
             drawn = tokens.cpu().numpy()
             ids[row[alive], step] = drawn[alive]

@@ -25,6 +25,7 @@ from agentrl.device import resolve_device
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.engine.vllm_stream import VLLMStream, check, completion_of, params_of
 from agentrl.errors import ConfigError, EngineError
+from agentrl.watchdog import beating
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OLDEST, BEFORE = (0, 24), (1, 0)  # versions of vLLM whose calls are the ones used here: from, and below
@@ -110,6 +111,7 @@ class VLLMEngine:
 
     def __init__(self, llm: Any, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, context: int) -> None:
         self._llm = llm
+        llm.llm_engine.step = beating(llm.llm_engine.step, "engine", "a step of vLLM")
         self._shapes = shapes
         self._context = context
         self._version = 0

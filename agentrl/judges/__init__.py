@@ -1,8 +1,9 @@
 """What an answer in prose is worth: one protocol, an offline rubric, and a language model behind an HTTP endpoint."""
 
+from agentrl.judges.asking import Asking
 from agentrl.judges.base import Fact, Judge, Rubric, Verdict
 from agentrl.judges.client import ChatClient
 from agentrl.judges.openai import OpenAI
 from agentrl.judges.rules import Rules
 
-__all__ = ["ChatClient", "Fact", "Judge", "OpenAI", "Rubric", "Rules", "Verdict"]
+__all__ = ["Asking", "ChatClient", "Fact", "Judge", "OpenAI", "Rubric", "Rules", "Verdict"]

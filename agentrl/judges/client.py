@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import secrets
 import tempfile
 import threading
 import time
@@ -23,6 +24,7 @@ import httpx
 
 from agentrl.errors import ConfigError, JudgeError
 from agentrl.types import Messages
+from agentrl.watchdog import beat, patience
 
 RETRIED = {408, 409, 425, 429}  # and every 5xx: the next try may work
 LONGEST_WAIT_S = 60.0  # between two tries, whatever Retry-After says
@@ -103,7 +105,8 @@ class ChatClient:
             "max_tokens": self.max_tokens,
             "seed": seed,
         }
-        reply = self._persist(body, accept)
+        with patience("judge", f"asking {self.model} at {self.base_url}", self.timeout_s):
+            reply = self._persist(body, accept)
         if place is not None:
             try:
                 _remember(place, key, reply)
@@ -112,6 +115,10 @@ class ChatClient:
                     f"judge.cache={self.cache}: {error.strerror}; mend that, or give another folder"
                 ) from None
         return reply
+
+    def nonce(self, name: str, seed: int) -> str:
+        """Drawn anew for each request: an endpoint's replies are not reproducible anyway."""
+        return secrets.token_hex(8)
 
     def close(self) -> None:
         """Close the connections."""
@@ -148,12 +155,15 @@ class ChatClient:
                 if number < self.retries:
                     wait = self.backoff_s * 2**number * random.uniform(0.5, 1.0)
                     time.sleep(min(max(wait, error.wait_s), LONGEST_WAIT_S))
+                    if error.wait_s:
+                        beat("judge", "asking again, as late as the server wished:", self.base_url)
         raise self._error(f"{why} (after {self.retries + 1} tries); see that the endpoint serves judge.model")
 
     def _ask(self, body: Mapping[str, Any]) -> str:
         """One try. Raises _TryAgain for what may pass, JudgeError for what will not."""
         try:
             status, head, content = self._post(body)
+            beat("judge", f"read status {status} of", self.base_url)
         except httpx.HTTPError as error:
             raise _TryAgain(self._safe(f"{type(error).__name__}: {error}")) from None
         except httpx.InvalidURL as error:

@@ -18,9 +18,11 @@ from typing import Any
 
 from agentrl.errors import EnvError
 from agentrl.retrieval.base import Document, Hit
+from agentrl.watchdog import beat
 
 PASSING = {408, 429, 500, 502, 503, 504}
 PAUSE_S = 0.25  # before the second try; doubled for each one after
+CHUNK = 2**16  # bytes read at once
 MAX_BYTES = 64 * 2**20  # of a reply
 
 
@@ -63,8 +65,9 @@ class Remote:
                 time.sleep(PAUSE_S * 2 ** (attempt - 1))
             try:
                 request = urllib.request.Request(self.endpoint, body, {"Content-Type": "application/json"})
+                beat("retriever", "asking", self.endpoint)
                 with urllib.request.urlopen(request, timeout=self.timeout_s) as reply:
-                    return json.loads(reply.read(MAX_BYTES))
+                    return json.loads(self._read(reply))
             except urllib.error.HTTPError as error:
                 why = f"it answered {error.code}: {error.read(300).decode('utf-8', 'replace').strip()}"
                 if error.code not in PASSING:
@@ -77,6 +80,18 @@ class Remote:
             f"retriever {self.endpoint}: no answer after {attempt + 1} tries of at most {self.timeout_s:g} s ({why}); "
             "is the server up? `agentrl serve retriever corpus=FILE` starts one"
         )
+
+    def _read(self, reply: Any) -> bytes:
+        """The reply, in time as a whole: the socket's own limit lets a slow drip go on for ever. Raises OSError."""
+        deadline = time.monotonic() + self.timeout_s
+        parts: list[bytes] = []
+        while part := reply.read1(CHUNK):
+            parts.append(part)
+            if sum(map(len, parts)) > MAX_BYTES:
+                raise OSError(f"its reply has more than {MAX_BYTES} bytes")
+            if time.monotonic() > deadline:
+                raise OSError("its reply did not end in time")
+        return b"".join(parts)
 
     def _strange(self, what: str) -> EnvError:
         return EnvError(f"retriever {self.endpoint}: its reply is not in Search-R1's form ({what}); is it a retriever?")

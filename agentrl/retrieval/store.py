@@ -32,6 +32,9 @@ from agentrl.hashes import file_sha256
 from agentrl.retrieval import bm25
 from agentrl.retrieval.base import Document, Hit
 from agentrl.retrieval.corpus import read_corpus
+from agentrl.watchdog import patience
+
+READING_S = 3600.0  # in which a corpus of real size must be read or indexed
 
 FORMAT = 1
 CACHED = 65_536  # answers remembered: members of a group ask the same questions
@@ -66,6 +69,7 @@ class Store:
         return cls(documents, matrix, numbers, digest_of(documents))
 
     @classmethod
+    @patience("environment", "reading the corpus", READING_S)
     def of_file(cls, path: Path, folder: Path) -> Store:
         """The corpus in a file, indexed under ``folder`` at first use. Raises DataError when it cannot be read."""
         target = folder / _key(path)

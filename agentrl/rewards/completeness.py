@@ -87,7 +87,7 @@ class Completeness:
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"reward.{name}: got {getattr(self, name):g}, expected at least 0; it is subtracted")
         if not hasattr(self.checker, "check"):
-            raise ConfigError("reward.checker: it cannot check; choose checker=exact, noisy or judged")
+            raise ConfigError("reward.checker: it cannot check; choose checker=exact, noisy, judged or vllm")
 
     def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:
         """Reward R; its parts: ``completeness`` (R_comp, also of plays with an invalid format), ``complete`` (all

@@ -76,9 +76,9 @@ class JudgeReward:
 
     def __post_init__(self) -> None:
         if not hasattr(self.judge, "verdict"):
-            raise ConfigError("reward.judge: it gives no verdicts; choose judge=rules or openai")
+            raise ConfigError("reward.judge: it gives no verdicts; choose judge=rules, openai or vllm")
         if not hasattr(self.summarizer, "answer"):
-            raise ConfigError("reward.summarizer: it writes no answers; choose rules or written")
+            raise ConfigError("reward.summarizer: it writes no answers; choose rules, written or vllm")
         require_shares(self, "reward", "flip", "credulity")
 
     def score(self, groups: Sequence[Group], step: int, steps: int) -> list[Group]:

@@ -19,6 +19,7 @@ from agentrl.errors import ConfigError, EnvError
 from agentrl.rollout.base import Limits, Stage
 from agentrl.seeds import derive
 from agentrl.types import Message, Messages, Stop, Task, Trajectory, Turn
+from agentrl.watchdog import beat
 
 Draw = tuple[int | str, ...]
 
@@ -41,6 +42,7 @@ class Play:
         self._goal: Messages = ()
         self._first: Messages = ()
         self._tools = ""
+        beat("environment", "starting an episode of task", task.id)
         try:
             self._episode = stage.env.start(task)
             self._goal = self._episode.goal
@@ -72,6 +74,7 @@ class Play:
 
     def step(self, action: Message) -> Step | Exception:
         """The environment's part of a turn, which may run in another thread: its answer, or how it failed."""
+        beat("environment", "a step of task", self.task.id)
         try:
             return self.episode.step(action)
         except Exception as error:  # an environment's failure is data
@@ -152,6 +155,7 @@ class Play:
         twin.draw, twin._turns = draw, list(self._turns)
         twin._saved, twin._episode = None, None
         if self.stop is None:
+            beat("environment", "copying an episode of task", self.task.id)
             try:
                 if self._saved is None:
                     self._saved = self.episode.snapshot()

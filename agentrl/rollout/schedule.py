@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agentrl.engine.base import Engine, Request, Sampling
+from agentrl.watchdog import beat
 
 if TYPE_CHECKING:
     from agentrl.rollout.course import Course, Leg
@@ -27,6 +28,7 @@ class Lockstep:
     def run(self, engine: Engine, sampling: Sampling, courses: Sequence[Course[Any]]) -> None:
         """Carry out all plans to their end. Raises EngineError."""
         while asked := [(course, *pair) for course in courses for pair in _asked(course)]:
+            beat("engine", "sampling actions; plays:", str(len(asked)))
             completions = engine.generate([request for _, _, request in asked], sampling)
             for (course, leg, request), completion in zip(asked, completions, strict=True):
                 leg.play.act(course.sampled(leg, completion), request.prompt_ids, completion)

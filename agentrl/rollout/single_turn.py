@@ -32,6 +32,7 @@ from agentrl.rollout.base import Limits, Stage
 from agentrl.rollout.play import demonstrate, refuse_failures, refuse_mute
 from agentrl.seeds import derive
 from agentrl.types import Group, Message, Messages, Stop, Task, Trajectory, Turn
+from agentrl.watchdog import beat
 
 TURN = "expert_turn"  # where a state's task keeps its turn, beside the data of the task it is part of
 
@@ -100,6 +101,7 @@ class SingleTurn:
             before[state.task.id] += self.group_size
             seeds = (derive(seed, "sample", step, state.task.id, draw) for draw in draws)
             requests += [Request(state.prompt_ids, draw, self.action_tokens) for draw in seeds]
+        beat("engine", "sampling actions; plays:", str(len(requests)))
         completions = stage.engine.generate(requests, sampling) if requests else []
         plays = [
             _act(stage, chosen[i // self.group_size], i % self.group_size, completion)

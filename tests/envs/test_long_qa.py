@@ -24,7 +24,8 @@ from agentrl.envs.long_qa.views import COMPACT_WORDS, NO_PICTURE, NOTHING, REMIN
 from agentrl.envs.long_qa.world import ASKED
 from agentrl.errors import ConfigError, DataError, EnvError, JudgeError
 from agentrl.judges import Rules
-from agentrl.judges.openai import Grammar, OpenAI
+from agentrl.judges.asking import Grammar
+from agentrl.judges.openai import OpenAI
 from agentrl.panel import require_disjoint
 from agentrl.types import Message, Task
 from tests.judges.endpoint import says, serving

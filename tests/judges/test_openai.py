@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from agentrl.errors import ConfigError, JudgeError
-from agentrl.judges.openai import MOST_CHARS, Grammar, OpenAI, clean, speaks_to_judge
+from agentrl.judges.asking import MOST_CHARS, Grammar, clean, speaks_to_judge
+from agentrl.judges.openai import OpenAI
 from agentrl.types import Message
 from tests.judges.endpoint import Answer, says, serving
 

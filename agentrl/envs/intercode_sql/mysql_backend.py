@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -101,14 +101,14 @@ class MysqlBackend:
         """Drops what episodes left open, closes all connections."""
         for name in list(self._copies):
             self.drop(name)
-        while not self._idle.empty():
-            self._idle.get().close()
+        while (connection := self._unused()) is not None:
+            connection.close()
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
         """A connection of the pool; one that failed, or has rows left to read, is thrown away."""
         with self._free:
-            connection = self._connect() if self._idle.empty() else self._idle.get()
+            connection = self._unused() or self._connect()
             try:
                 yield connection
             except BaseException:
@@ -116,6 +116,13 @@ class MysqlBackend:
                 raise
             if connection.open:
                 self._idle.put(connection)
+
+    def _unused(self) -> Any:
+        """A connection of the pool that nobody uses, None without one."""
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            return None
 
     def _connect(self) -> Any:
         try:
@@ -131,6 +138,7 @@ class MysqlBackend:
                 local_infile=False,
                 connect_timeout=10,
                 read_timeout=self.limits.timeout_s + 30,
+                write_timeout=self.limits.timeout_s + 30,
             )
         except (pymysql.MySQLError, OSError) as error:
             where = f"{self._server['host']}:{self._server['port']}"

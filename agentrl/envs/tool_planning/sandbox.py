@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,9 @@ class Sandbox:
         server = self._started()
         body = json.dumps({**self._limits, "source": source}).encode()
         try:
-            assert server.stdin is not None
-            server.stdin.write(struct.pack(">I", len(body)) + body)
-            server.stdin.flush()
-            answer = self._answer(server)
+            deadline = time.monotonic() + self._limits["wall_s"] + GRACE_S
+            _write(server, struct.pack(">I", len(body)) + body, deadline)
+            answer = self._answer(server, deadline)
         except (OSError, ValueError):
             answer = None
         if answer is None:  # hung or broken by the program: the next one gets a fresh server
@@ -93,8 +93,7 @@ class Sandbox:
             return Ran("", "the program was killed")
         return Ran(str(answer["output"]), str(answer["error"]))
 
-    def _answer(self, server: subprocess.Popen[bytes]) -> dict[str, Any] | None:
-        deadline = time.monotonic() + self._limits["wall_s"] + GRACE_S
+    def _answer(self, server: subprocess.Popen[bytes], deadline: float) -> dict[str, Any] | None:
         head = _read(server, 4, deadline)
         body = _read(server, struct.unpack(">I", head)[0], deadline) if head else None
         return json.loads(body) if body else None
@@ -128,7 +127,8 @@ class Sandbox:
         if server is None or self._owner != os.getpid():
             return
         server.kill()
-        server.wait()
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(GRACE_S)
         for stream in (server.stdin, server.stdout):
             if stream is not None:
                 stream.close()
@@ -143,13 +143,25 @@ def isolation() -> Sequence[str]:
         tool = shutil.which("unshare")
         for flags in (("--net",), ("--user", "--net")) if tool else ():
             tried = [str(tool), *flags]
-            if subprocess.run([*tried, "true"], capture_output=True, check=False).returncode == 0:
-                _isolation = tuple(tried)
-                break
+            with suppress(subprocess.TimeoutExpired):
+                if subprocess.run([*tried, "true"], capture_output=True, check=False, timeout=GRACE_S).returncode == 0:
+                    _isolation = tuple(tried)
+                    break
     return _isolation
 
 
 _isolation: tuple[str, ...] | None = None
+
+
+def _write(server: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
+    """Hand it over; a server that is stopped leaves the pipe full. Raises OSError when it is late or gone."""
+    assert server.stdin is not None
+    pipe = server.stdin.fileno()
+    os.set_blocking(pipe, False)
+    while data:
+        if not select.select([], [pipe], [], max(0.0, deadline - time.monotonic()))[1]:
+            raise TimeoutError
+        data = data[os.write(pipe, data) :]
 
 
 def _read(server: subprocess.Popen[bytes], count: int, deadline: float) -> bytes | None:

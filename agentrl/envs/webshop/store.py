@@ -20,6 +20,9 @@ from agentrl.envs.webshop.analyzer import analyze
 from agentrl.envs.webshop.nouns import Nouns, RuleNouns
 from agentrl.envs.webshop.official import read_official
 from agentrl.envs.webshop.products import Product, contents, keep, parse
+from agentrl.watchdog import patience
+
+READING_S = 3600.0  # in which a corpus of real size must be read or indexed
 
 __all__ = ["Product", "Shop"]
 
@@ -99,6 +102,7 @@ class Shop:
         return cls(name, products, index, numbers, nouns=nouns, human=human, rng=rng)
 
     @classmethod
+    @patience("environment", "reading the products", READING_S)
     def load(cls, folder: Path, *, seed: int = 0, nouns: Nouns | None = None) -> Shop:
         """The official files of ``folder`` in memory (for up to some 100,000 products). Raises DataError."""
         official = read_official(folder)
@@ -112,6 +116,7 @@ class Shop:
         )
 
     @classmethod
+    @patience("environment", "opening the products", READING_S)
     def open(cls, folder: Path, *, nouns: Nouns | None = None) -> Shop:
         """A folder written by ``disk.build``, memory-mapped. Raises DataError when it is damaged or too old."""
         parts = disk.open_folder(folder)
