@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from agentrl import config
 from agentrl.checkpoint import Checkpoints, latest
 from agentrl.config import Config
 from agentrl.engine.base import Engine
+from agentrl.engine.recorded import Recorded
 from agentrl.errors import ConfigError
 from agentrl.evaluate import Evaluate
 from agentrl.learner import Learner
@@ -193,6 +194,13 @@ def _require_work(cfg: Config, rollout: Rollout, minibatches: int, method: Metho
         )
 
 
+def at_once(cfg: Config) -> int:
+    """Requests that the engine computes together: the parts of rollout workers, else its own batch."""
+    nodes = [node for name in ("cluster", "engine") if (node := cfg.get(name)) is not None]
+    found = [int(node[key]) for key in ("part", "max_batch") for node in nodes if node.get(key)]
+    return found[0] if found else 2**31
+
+
 def training_run(cfg: Config, start: Start | None = None) -> Run:
     """Everything training needs, the policy with the weights of the warm start ``start``.
 
@@ -207,6 +215,7 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
+    base.stage = replace(base.stage, engine=Recorded(base.engine, base.folder, at_once(cfg)))
     run = Run(
         **{name: getattr(base, name) for name in Player.__dataclass_fields__},
         rollout=rollout,
