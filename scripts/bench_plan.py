@@ -32,6 +32,8 @@ from agentrl.plan.profile import Placement
 from agentrl.plan.reading import Reading, read
 from agentrl.plan.report import profiled
 from agentrl.plan.search import Planner, Split
+from agentrl.run import Run
+from agentrl.summary import summary
 
 PHASES = ("rollout", "refill", "learner", "sync", "log")
 CASES = (  # workers, tasks per step, plays per task: the profile's, then what is predicted
@@ -92,18 +94,33 @@ def count_processor_time() -> None:
     run.Recorded = lambda engine, *rest: original(Watched(engine, clock), *rest)  # type: ignore
 
 
-def train(folder: Path, seed: int, batches: int, workers: int, tasks: int, plays: int) -> None:
-    """One run; its files are left in ``folder``."""
+def prepared(folder: Path, seed: int, batches: int, workers: int, tasks: int, plays: int) -> Run:
+    """A run that has not played yet; its files will be in ``folder``."""
     node = "cluster" if (config.CONF / "cluster").is_dir() else "engine"
     where = ["engine=torch", "cluster=processes"] if node == "cluster" else ["engine=workers"]
     words = f"""
-        method=grpo env=webshop device=cpu log=files seed={seed} learner.lr=1e-6 eval.before=false eval.tasks=2
+        method=grpo env=webshop device=cpu log=files seed={seed} learner.lr=1e-6 eval.tasks=2
         {node}.workers={workers} tasks_per_step={tasks} rollout.group_size={plays} run_dir={folder}
     """
     cfg = config.compose("train", [*where, *words.split()])
     cfg.steps = batches * config.build(cfg.learner).updates
     config.check(cfg)
-    loop.train(cfg)
+    return run.training_run(cfg)
+
+
+def side_by_side(runs: Sequence[Run], batches: int) -> None:
+    """A batch of each run in turn, so that whatever else the machine does slows all of them alike."""
+    try:
+        for one in runs:
+            loop.push(one, moved=None)
+        for _ in range(batches):
+            for one in runs:
+                loop.one_batch(one)
+        for one in runs:
+            one.log.close(summary(one, "done"))
+    finally:
+        for one in runs:
+            one.close()
 
 
 def measured(folder: Path) -> tuple[float, float]:
@@ -133,11 +150,11 @@ def main() -> None:
     ratios: dict[tuple[int, ...], list[float]] = {case: [] for case in CASES}
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as place:
-            reading = None
-            for number, case in enumerate(CASES):
-                folder = Path(place) / str(number)
-                train(folder, seed, args.batches, *case)
-                reading = reading or read(folder)
+            folders = [Path(place) / str(number) for number in range(len(CASES))]
+            pairs = zip(folders, CASES, strict=True)
+            side_by_side([prepared(folder, seed, args.batches, *case) for folder, case in pairs], args.batches)
+            reading = read(folders[0])
+            for folder, case in zip(folders, CASES, strict=True):
                 (step, rollout), (real, real_rollout) = predicted(reading, *case), measured(folder)
                 ratios[case].append(step / real)
                 line = {
@@ -147,6 +164,7 @@ def main() -> None:
                     "measured_s": round(real, 3),
                     "ratio": round(step / real, 3),
                     "rollout_ratio": round(rollout / real_rollout, 3),
+                    "rest_ratio": round((step - rollout) / (real - real_rollout), 3),
                 }
                 print(json.dumps(line), flush=True)
     medians = {f"{w} workers, {t} x {p}": round(statistics.median(ratios[w, t, p]), 3) for w, t, p in CASES}

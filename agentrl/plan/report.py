@@ -73,7 +73,7 @@ def profiled(cfg: Any, reading: Reading | None, given: Sequence[str]) -> tuple[P
         values = {key: value for key, value in reading.values.items() if key not in given}
         told = {key: reading.told[key] for key in values}
         cfg = config.changed(cfg, values)
-    told |= dict.fromkeys(given, "command line")
+    told |= dict.fromkeys((key for key in given if key not in ABOUT), "the command line")
     config.check(cfg)
     parts = {name: config.build(cfg[name]) for name in ("engine", "push", "learner", "loop")}
     episodes = config.build(cfg.episodes)

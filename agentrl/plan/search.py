@@ -71,7 +71,7 @@ def timeline(phases: Phases, max_staleness: int) -> float:
             begin, pushed = begin + phases.push, ready
         sampled.append(begin + rollout)
         learned.append(max(sampled[-1], learned[-1] + phases.push * (batch > 0)) + learner + phases.other)
-    settled = max_staleness + 1  # before, nothing waits for the learner
+    settled = max(max_staleness + 1, len(learned) // 2)  # before, engines may be ahead of the learner
     return (learned[-1] - learned[settled]) / (len(learned) - 1 - settled)
 
 
@@ -82,7 +82,7 @@ class Planner:
         self.profile = profile
         rng = np.random.default_rng(seed)
         loop = profile.loop
-        count = loop.batches if not loop.max_staleness else loop.batches * (loop.max_staleness + 2)
+        count = loop.batches * (2 * (loop.max_staleness + 2) if loop.max_staleness else 1)
         drawn = [profile.source.draw(rng, profile.tasks, profile.world) for _ in range(loop.batches)]
         self._batches: list[Batch] = (drawn * count)[:count]
         self._distinct = drawn

@@ -82,10 +82,11 @@ class _Engine:
         self._admit()
 
     def ended(self, now: float) -> list[int]:
-        """The episodes whose turn is sampled by now."""
+        """The episodes whose turn is sampled now, when the next of its rows ends."""
         self._advance(now)
+        self._tokens = max(self._tokens, self.rows[0][0])  # but for rounding
         found = []
-        while self.rows and self.rows[0][0] <= self._tokens + 1e-6:
+        while self.rows and self.rows[0][0] <= self._tokens + 1e-9:
             found.append(heapq.heappop(self.rows)[1])
         self.load -= len(found)
         self._admit()
