@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_more_engines_are_not_slower(schedule: Schedule) -> None:
     play = SCHEDULES[schedule]
     for seed in range(3):
         seconds = [play(drawn(seed), 2**n, engine(max_batch=AT_ONCE), world()).seconds for n in range(7)]
-        assert all(later <= before * 1.02 for before, later in zip(seconds, seconds[1:], strict=False))
+        assert all(later <= before * 1.02 for before, later in itertools.pairwise(seconds))
         assert seconds[-1] < seconds[0]
 
 
@@ -178,7 +179,7 @@ def test_more_staleness_is_not_slower() -> None:
     rng = np.random.default_rng(0)
     phases = Phases(rng.lognormal(0, 1, 400).tolist(), rng.lognormal(0, 1, 400).tolist(), 0.1, 0.0)
     seconds = [timeline(phases, staleness) for staleness in range(5)]
-    assert all(later < before * 1.005 for before, later in zip(seconds, seconds[1:], strict=False))
+    assert all(later < before * 1.005 for before, later in itertools.pairwise(seconds))
     assert seconds[-1] >= max(np.mean(phases.rollout), np.mean(phases.learner)) * 0.98
 
 

@@ -52,7 +52,8 @@ def made(tmp_path: Path) -> Path:
             now += seconds + EPISODES * STEP_S
             sampled += sum(turn)
         counts = {"rollout/tokens": sampled, "rollout/episodes": EPISODES, "rollout/turns": 2.0}
-        times = {"time/rollout": now - begin, "time/learner": 0.5 + 0.01 * sampled, "time/sync": 0.25, "time/log": 0.125}
+        times = {"time/rollout": now - begin, "time/learner": 0.5 + 0.01 * sampled}
+        times |= {"time/sync": 0.25, "time/log": 0.125}
         metrics.append({"step": step + 1, **counts, **times})
         now += 1.0
         for index, n in enumerate(lengths):

@@ -1,4 +1,4 @@
-"""An engine that leaves a line for each of its calls in ``calls.jsonl``: what ``agentrl plan`` learns its speed from."""
+"""An engine that leaves a line for each of its calls in ``calls.jsonl``: ``agentrl plan`` reads its speed from them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CALLS = "calls.jsonl"  # in the run's folder
 class Recorded:
     """An :class:`agentrl.engine.base.Engine` as it is, with a line for each call of ``generate`` in ``folder``.
 
-    A line holds ``version`` of the weights; ``begin`` and ``seconds`` (on the process's own clock); ``rows`` (requests);
-    ``parts`` of at most ``at_once`` requests that they are computed in; ``iterations`` (the longest completion of each
+    A line holds ``version`` of the weights; ``begin`` and ``seconds`` (on the process's own clock); ``rows``
+    (requests); ``parts`` of at most ``at_once`` requests that they are computed in; ``iterations`` (the longest completion of each
     part, summed); ``read`` (tokens of the distinct prompts); ``tokens`` (sampled).
     """
 

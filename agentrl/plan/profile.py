@@ -104,8 +104,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes by distribution. ``turns`` of an episode and ``tokens`` sampled in a turn (``Spread``); ``first_prompt``: tokens read once for a whole group; ``prompt``: tokens to read before
-    each later turn (with a prefix cache: the new ones)."""
+    """Episodes by distribution: ``turns`` of an episode and ``tokens`` sampled in a turn (``Spread``).
+
+    ``first_prompt``: tokens read once for a whole group; ``prompt``: tokens to read before each later turn (with a
+    prefix cache: the new ones).
+    """
 
     group_size: int
     turns: Any
@@ -168,7 +171,7 @@ class EngineSpeed:
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.tokens_per_s) or not self.rows:
             raise ValueError(
-                f"tokens_per_s: got {len(self.tokens_per_s)} values for {len(self.rows)} values of rows, expected one each"
+                f"tokens_per_s: got {len(self.tokens_per_s)} values for {len(self.rows)} values of rows, expected as many"
             )
         if list(self.rows) != sorted(set(self.rows)) or self.rows[0] <= 0:
             raise ValueError("rows: expected rising numbers above 0")
@@ -191,7 +194,7 @@ class EngineSpeed:
         return seconds
 
     def full_s(self, batch: Batch, engines: int) -> float:
-        """Seconds for which a batch would keep ``engines`` busy with reading and with full iterations: no tail, no wait."""
+        """Seconds for which a batch would keep ``engines`` busy with reading and full iterations: no tail, no wait."""
         rows = float(min(self.max_batch, math.ceil(len(batch.turns) / engines)))
         iteration = float(self.iteration_s(np.array([rows]))[0])
         reading = float(batch.read[batch.played].sum()) / self.read_per_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +60,7 @@ def read(folder: Path) -> Reading:
     metrics = metrics[1:] or metrics  # the first step also warms things up
     group_size = int(cfg.rollout.get("group_size", 1))
     found = Reading(Recording(_groups(lines), group_size))
-    _shape(found, cfg, lines, group_size)
+    _shape(found, cfg)
     _learner(found, metrics, read_json(folder / "summary.json"), cfg)
     calls = read_lines(folder / CALLS)
     if calls:
@@ -98,11 +99,11 @@ def _groups(lines: Sequence[Line]) -> list[list[Numbers]]:
     return found
 
 
-def _shape(found: Reading, cfg: Any, lines: Sequence[Line], group_size: int) -> None:
+def _shape(found: Reading, cfg: Any) -> None:
     """Tasks, groups, and the episodes' spreads (for a what-if that changes one of them)."""
     learner = cfg.learner
     updates = int(learner.get("minibatches", 1)) * int(learner.get("epochs", 1))
-    found.take("config.yaml", tasks_per_step=int(cfg.tasks_per_step), episodes__group_size=group_size)
+    found.take("config.yaml", tasks_per_step=int(cfg.tasks_per_step), episodes__group_size=found.recording.group_size)
     found.take("config.yaml", steps=max(1, int(cfg.steps) // updates))
     plays = [play for group in found.recording.groups for play in group]
     turns = [float(len(play)) for play in plays]
@@ -178,7 +179,7 @@ def _calls(found: Reading, calls: Sequence[Line], metrics: Sequence[Line], cfg: 
 
 def _pairs(calls: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
     """Calls that follow each other within one rollout in lockstep: no new weights, and no more rows than before."""
-    for before, after in zip(calls, calls[1:], strict=False):
+    for before, after in itertools.pairwise(calls):
         if (
             before["version"] == after["version"]
             and before["rows"] >= after["rows"]
