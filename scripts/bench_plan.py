@@ -135,7 +135,7 @@ def predicted(reading: Reading, workers: int, tasks: int, plays: int) -> tuple[f
     words = [f"tasks_per_step={tasks}", f"episodes.group_size={plays}", "loop.batches=16", "env.step_s.cv=0"]
     cfg = config.compose("plan", words)
     profile, _, _ = profiled(cfg, reading, [word.partition("=")[0] for word in words])
-    step = Planner(profile, seed=0).step(Split(Placement.split, workers, 1))
+    step = Planner(profile, seed=0).step(Split(Placement.separate, workers, 1))
     return step.seconds, step.rollout_s
 
 

@@ -73,14 +73,14 @@ THREE = [[10.0], [20.0, 10.0], [30.0, 20.0]]  # a, b, c
 
 
 def test_lockstep_by_hand() -> None:
-    """One request at a time on two engines. Turn 1: a 0-1, b 0-2, c 1-4; answers at 4.5. Turn 2: b 4.5-5.5, c 4.5-6.5."""
+    """One request at a time. Turn 1: a 0-1, b 0-2, c 1-4; answers at 4.5. Turn 2: b 4.5-5.5, c 4.5-6.5."""
     found = lockstep(batch(THREE, step_s=0.5), 2, engine(part=1), world())
     assert found.finished == pytest.approx([4.5, 7.0, 7.0])
     assert (found.seconds, found.busy_s, found.world_s) == pytest.approx((7.0, 9.0, 1.0))
 
 
 def test_flowing_by_hand() -> None:
-    """a and c begin on the first engine, b on the second: ends at 1, 3, 2. b goes on 2.5-3.5 on the second, c 3.5-5.5."""
+    """a and c begin on one engine, b on the other: ends at 1, 3, 2. Then b 2.5-3.5, c 3.5-5.5."""
     found = flowing(batch(THREE, step_s=0.5), 2, engine(), world())
     assert found.finished == pytest.approx([1.5, 4.0, 6.0])
     assert (found.seconds, found.busy_s, found.world_s) == pytest.approx((6.0, 8.0, 0.5))
@@ -194,11 +194,11 @@ def test_the_best_split_is_found() -> None:
         Episodes(4, Spread(1, 0, 0), Spread(10, 0, 0), 0, 0),
         learner=LearnerSpeed(0, 0.1, 1, 1),
         max_staleness=1,
-        placements=[Placement.split],
+        placements=[Placement.separate],
     )
     best = Planner(one, 0).best(16)
     assert best is not None
-    assert (best.split, best.seconds) == (Split(Placement.split, 8, 8), pytest.approx(8.0))
+    assert (best.split, best.seconds) == (Split(Placement.separate, 8, 8), pytest.approx(8.0))
     assert (best.idle_engines, best.idle_learner) == pytest.approx((0, 0), abs=1e-9)
     assert (best.tokens_per_s, best.gpu_hours(90)) == pytest.approx((80.0, 16 * 8 * 90 / 3600))
 
@@ -223,13 +223,13 @@ def test_in_turns_colocated_gpus_are_never_idle() -> None:
 )
 def test_what_bounds_a_step(changes: dict[str, Any], bound: str) -> None:
     source = changes.pop("source", Episodes(4, Spread(1, 0, 0), Spread(10, 0, 0), 0, 0))
-    step = Planner(profile(source, **changes), 0).step(Split(Placement.split, 8, 1))
+    step = Planner(profile(source, **changes), 0).step(Split(Placement.separate, 8, 1))
     assert step.bound == bound
     assert math.fsum(step.parts.values()) == pytest.approx(step.seconds)
 
 
 def test_engines_of_several_gpus() -> None:
-    one = profile(Episodes(4, Spread(1, 0, 0), Spread(10, 0, 0), 0, 0), engine=engine(gpus=4), placements=["split"])
+    one = profile(Episodes(4, Spread(1, 0, 0), Spread(10, 0, 0), 0, 0), engine=engine(gpus=4), placements=["separate"])
     planner = Planner(one, 0)
     assert planner.best(4) is None  # none is left for the learner
     best = planner.best(16)

@@ -20,8 +20,8 @@ class Recorded:
     """An :class:`agentrl.engine.base.Engine` as it is, with a line for each call of ``generate`` in ``folder``.
 
     A line holds ``version`` of the weights; ``begin`` and ``seconds`` (on the process's own clock); ``rows``
-    (requests); ``parts`` of at most ``at_once`` requests that they are computed in; ``iterations`` (the longest completion of each
-    part, summed); ``read`` (tokens of the distinct prompts); ``tokens`` (sampled).
+    (requests); ``parts`` of at most ``at_once`` requests that they are computed in; ``iterations`` (the longest
+    completion of each part, summed); ``read`` (tokens of the distinct prompts); ``tokens`` (sampled).
     """
 
     def __init__(self, engine: Engine, folder: Path, at_once: int) -> None:

@@ -30,7 +30,7 @@ class Placement(StrEnum):
     """All GPUs sample, then all learn; or some only sample and the others only learn."""
 
     colocated = auto()
-    split = auto()
+    separate = auto()
 
 
 def require(**bounds: tuple[float, float]) -> None:
@@ -58,7 +58,8 @@ class Spread:
             return np.zeros(shape)
         sigma = math.sqrt(math.log1p(self.cv**2))
         found = rng.lognormal(math.log(self.mean) - sigma**2 / 2, sigma, shape)
-        return np.minimum(found, self.most) if self.most else found
+        cut: Numbers = np.minimum(found, self.most) if self.most else found
+        return cut
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class EngineSpeed:
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.tokens_per_s) or not self.rows:
             raise ValueError(
-                f"tokens_per_s: got {len(self.tokens_per_s)} values for {len(self.rows)} values of rows, expected as many"
+                f"tokens_per_s: got {len(self.tokens_per_s)} values for {len(self.rows)} values of rows; give as many"
             )
         if list(self.rows) != sorted(set(self.rows)) or self.rows[0] <= 0:
             raise ValueError("rows: expected rising numbers above 0")
@@ -183,7 +184,8 @@ class EngineSpeed:
         """Seconds of an iteration with so many rows, each at least 1."""
         known = np.array(self.rows)
         seconds = known / np.array(self.tokens_per_s)
-        return np.interp(rows, known, seconds) * np.maximum(1.0, rows / known[-1])
+        found: Numbers = np.interp(rows, known, seconds) * np.maximum(1.0, rows / known[-1])
+        return found
 
     def calls(self, read: Numbers, sampled: Numbers) -> Numbers:
         """Seconds of calls, the requests of each computed together. [calls, requests] each; 0 sampled: no request."""
@@ -235,7 +237,7 @@ class LearnerSpeed:
     def seconds(self, tokens: float, gpus: int) -> float:
         """Seconds to learn from so many sampled tokens."""
         times = gpus / self.gpus
-        return self.fixed_s + self.per_token_s * tokens / (times * self.efficiency ** math.log2(times))
+        return self.fixed_s + self.per_token_s * tokens / (times * math.pow(self.efficiency, math.log2(times)))
 
 
 @dataclass(frozen=True)
@@ -255,11 +257,11 @@ class Loop:
         require(switch_s=(self.switch_s, 0), other_s=(self.other_s, 0), batches=(self.batches, 1))
         require(max_staleness=(self.max_staleness, 0))
         if not self.placements:
-            raise ValueError("placements: got none, expected colocated, split or both")
-        if self.max_staleness and Placement.split not in self.placements:
+            raise ValueError("placements: got none, expected colocated, separate or both")
+        if self.max_staleness and Placement.separate not in self.placements:
             raise ValueError(
                 f"max_staleness: got {self.max_staleness} with placements=[colocated], whose engines wait while the "
-                "learner has their GPUs; set it to 0, or allow split"
+                "learner has their GPUs; set it to 0, or allow separate"
             )
 
 

@@ -25,11 +25,11 @@ SHAPE = ("episodes.turns", "episodes.tokens", "episodes.first_prompt", "episodes
 ABOUT = ("run", "gpus", "out", "seed")  # words that say nothing of the profile
 ASSUMPTIONS = (
     "All engines are equal, and so are all GPUs; nothing fails and nothing slows down over the run.",
-    "An engine's speed depends on how many sequences it decodes at once alone, not on their lengths; memory is not modelled.",
+    "An engine's speed depends on how many sequences it decodes at once, not on their lengths; memory has no limit.",
     "Reading a prompt stops decoding; flowing gives a request to the engine with the fewest under way.",
     "Each batch is drawn from the same episodes: they get neither longer nor shorter as the policy learns.",
     "A push takes equally long for any number of engines, and stops engines and learner.",
-    "The learner's time grows with the sampled tokens; each doubling of its GPUs does learner.efficiency of the twofold work.",
+    "The learner's time grows with sampled tokens; a doubling of its GPUs does learner.efficiency of twice the work.",
     "Evaluations, checkpoints, warm start and start-up are left out.",
 )
 
@@ -43,10 +43,11 @@ def plan(cfg: Any) -> dict[str, Any]:
     planner = Planner(profile, int(cfg.seed))
     rows = [step for gpus in ([int(cfg.gpus)] if cfg.gpus else SIZES) if (step := planner.best(gpus)) is not None]
     if not rows:
+        allowed = ", ".join(profile.loop.placements)
         raise ConfigError(
             f"gpus={cfg.gpus or SIZES[-1]}: an engine takes {profile.engine.gpus} and the learner at least "
-            f"{profile.learner.gpus} (engine.gpus, learner.gpus; loop.placements={[str(p) for p in profile.loop.placements]}); "
-            "nothing fits, give more GPUs"
+            f"{profile.learner.gpus} (engine.gpus, learner.gpus), placed {allowed} (loop.placements); nothing fits, "
+            "give more GPUs"
         )
     _show(rows, cfg, told, reading)
     result = {

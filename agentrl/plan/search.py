@@ -12,7 +12,7 @@ import numpy as np
 from agentrl.plan.profile import Batch, Placement, Profile
 from agentrl.plan.simulate import SCHEDULES, Played
 
-SHARES = (0.0, 1 / 16, *(i / 8 for i in range(1, 8)), 1.0)  # of the GPUs for sampling that are tried first; 0: one engine
+SHARES = (0.0, 1 / 16, *(i / 8 for i in range(1, 8)), 1.0)  # of the GPUs for sampling, tried first; 0: one engine
 BESIDE = 1 / 16  # and then this far from the best of them
 
 
@@ -146,10 +146,10 @@ class Planner:
             engines = max(1, round(sampling / one.engine.gpus)) * one.engine.gpus
             engines = min(engines, (gpus - one.learner.gpus) // one.engine.gpus * one.engine.gpus)
             if engines > 0:
-                split = Split(Placement.split, engines, gpus - engines)
+                split = Split(Placement.separate, engines, gpus - engines)
                 found[split] = found.get(split) or self.step(split)
 
-        if Placement.split in loop.placements:
+        if Placement.separate in loop.placements:
             for share in SHARES:
                 attempt(gpus * share)
             if found:
