@@ -161,7 +161,7 @@ def test_a_real_run_leaves_its_calls(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["loop.schedule=floating"], "config: 1 problem:\n  loop.schedule: Invalid value 'floating'"),
         (["learner.efficiency=0.3"], "config: 1 problem:\n  learner: efficiency: got 0.3, expected a share in"),
         (["episodes.turns.cv=-1"], "config: 1 problem:\n  episodes.turns: cv: got -1, expected at least 0"),
-        (["envv.parallel=1"], "config: 1 problem:\n  envv.parallel: nothing reads envv; did you mean 'env'?"),
+        (["envv.parallel=1"], "config: 1 problem:\n  envv: unknown; did you mean 'env'?"),
     ],
 )
 def test_mistakes_are_one_message(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
