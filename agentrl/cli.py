@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Command] = {
     "config explain": Command(
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
+    "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
     "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
     "env check": Command(
         "env_tool",

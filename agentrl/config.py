@@ -80,6 +80,8 @@ class Words:
     golden: str | None = None
     split: str = "train"
     task: str | None = None
+    run: str | None = None
+    gpus: int = 0
     corpus: str = ""
     port: int = 0
     scale: Scale = Scale.laptop
@@ -135,6 +137,12 @@ def config_dir() -> Path | None:
     """The folder that the command line in progress named as --config-dir."""
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ()
     return next((Path(source.path) for source in sources if source.provider == "command-line"), None)
+
+
+def overridden() -> list[str]:
+    """The dotted keys that the command line in progress gives."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    return [word.partition("=")[0].lstrip("+~") for word in words]
 
 
 def compose_full(hydra: Hydra, name: str, overrides: Sequence[str]) -> Config:
@@ -251,6 +259,11 @@ def load(path: Path) -> Config:
 def plain(cfg: Config) -> dict[str, Any]:
     """A config as resolved plain dicts, lists and values."""
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def at(cfg: Config, key: str) -> Any:
+    """The value at a dotted key."""
+    return OmegaConf.select(cfg, key)
 
 
 def changed(cfg: Config, values: Mapping[str, Any]) -> Config:

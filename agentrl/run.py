@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from agentrl.ahead import Ahead
 from agentrl.checkpoint import Checkpoints, latest
 from agentrl.config import Config
 from agentrl.engine.base import Engine
+from agentrl.engine.recorded import Recorded
 from agentrl.errors import ConfigError
 from agentrl.evaluate import Evaluate
 from agentrl.learner import Learner
@@ -249,6 +250,11 @@ def _require_work(cfg: Config, rollout: Rollout, minibatches: int, method: Metho
         )
 
 
+def at_once(cfg: Config) -> int:
+    """Requests that the engine computes together: the parts of rollout workers, else its own batch."""
+    return int(cfg.cluster.get("part") or cfg.engine.get("max_batch") or 2**31)
+
+
 @patience("setup", "setting up what learns", IMPORT_S)
 def training_run(cfg: Config, start: Start | None = None) -> Run:
     """Everything training needs, the policy with the weights of the warm start ``start``.
@@ -265,6 +271,7 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
+    base.stage = replace(base.stage, engine=Recorded(base.engine, base.folder, at_once(cfg)))
     run = Run(
         **{name: getattr(base, name) for name in Player.__dataclass_fields__},
         rollout=rollout,

@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from agentrl.engine.worker import Worker, WorkerLost
 
+from agentrl.cluster.base import WorkerLost
+from agentrl.cluster.processes import Process
 from agentrl.engine.base import Request, Sampling
 from agentrl.engine.scripted import Scripted
 from agentrl.envs.tool_planning import sandbox
@@ -48,7 +49,7 @@ def test_a_retriever_that_drips(dripping: str) -> None:
 
 def test_a_stopped_worker_that_does_not_even_read() -> None:
     """The request is larger than what a pipe holds, so that sending it waits."""
-    worker = Worker(Scripted(["red"]), model(Scripted(["red"])).source(), "cpu", {})
+    worker = Process(Scripted(["red"]), model(Scripted(["red"])).source(), "cpu", {})
     try:
         worker.ready(300.0)
         os.kill(worker.pid or 0, signal.SIGSTOP)

@@ -40,7 +40,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement"},
-    {"loop", "explain", "env_tools", "play_env", "serve"},
+    {"loop", "explain", "env_tools", "play_env", "serve", "plan"},
     {"cli"},
     {"__main__"},
 ]
@@ -54,7 +54,7 @@ DOORS = {
     "peft": {"model"},
     "safetensors": {"model", "checkpoint"},
     "wandb": {"log"},
-    "rich": {"log", "cli", "play_env"},
+    "rich": {"log", "cli", "play_env", "plan"},
     "matplotlib": {"log"},
     "vllm": {"engine"},
     "scipy": {"stats"},

@@ -252,7 +252,7 @@ class Method(GRPO):
 '''
 CASES = {  # what hangs -> its words, and what the sentence says
     "env": (
-        ["+env=hanging", "eval.every=1", "eval.val_tasks=2", "engine=workers", "engine.workers=1"],
+        ["+env=hanging", "eval.every=1", "eval.val_tasks=2", "cluster=processes", "cluster.workers=1"],
         "environment: nothing has happened for .*: a step of task val-0; an environment has to come back",
     ),
     "engine": (["+env=colours", "engine=hanging"], "engine: nothing has happened for .*: sampling actions; plays:"),
