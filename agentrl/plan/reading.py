@@ -156,7 +156,7 @@ def _calls(found: Reading, calls: Sequence[Line], metrics: Sequence[Line], cfg: 
         engine__gpus=1,
     )
     found.take("config.yaml", engine__part=part)
-    if limit := next((int(node.max_batch) for node in nodes if node.get("max_batch")), 0):
+    if limit := int(cfg.engine.get("max_batch") or 0):
         found.take("config.yaml", engine__max_batch=limit)
     if engines > 1:
         found.missing.append(
