@@ -87,6 +87,7 @@ class WarmStart:
     tasks_per_step: int
     lr: float
     noise: float
+    slips: float
     only_success: bool
     pool: int
     temperature: float

@@ -49,7 +49,7 @@ def test_a_retriever_that_drips(dripping: str) -> None:
 
 def test_a_stopped_worker_that_does_not_even_read() -> None:
     """The request is larger than what a pipe holds, so that sending it waits."""
-    worker = Process(Scripted(["red"]), model(Scripted(["red"])).source(), "cpu", {})
+    worker = Process(Scripted(["red"]), model(Scripted(["red"])).source(), "cpu", {"OMP_NUM_THREADS": "1"})
     try:
         worker.ready(300.0)
         os.kill(worker.pid or 0, signal.SIGSTOP)

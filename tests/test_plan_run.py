@@ -66,7 +66,7 @@ def made(tmp_path: Path) -> Path:
     write_lines(tmp_path / "metrics.jsonl", metrics)
     write_lines(tmp_path / "trajectories.jsonl", plays)
     (tmp_path / "summary.json").write_text(json.dumps({"facts": {"model": {"parameters": 500_000_000}}}))
-    cfg = {"tasks_per_step": 4, "steps": 6, "rollout": {"group_size": 2}, "engine": {"max_batch": 32}}
+    cfg = {"tasks_per_step": 4, "steps": 6, "rollout": {"group_size": 2}, "engine": {"max_batch": 32}, "cluster": {}}
     cfg |= {"learner": {"minibatches": 1, "epochs": 1}, "model": {"dtype": "bfloat16"}}
     OmegaConf.save(OmegaConf.create(cfg), tmp_path / "config.yaml")
     return tmp_path
@@ -143,6 +143,7 @@ def test_a_real_run_leaves_its_calls(tmp_path: Path, capsys: pytest.CaptureFixtu
         longest = max(len(play["turns"][0]["action_ids"]) for play in plays if play["step"] == step + 1)
         assert (own[0]["parts"], own[0]["iterations"]) == (1, longest)
         assert all(call["seconds"] > 0 for call in own)
+    capsys.readouterr()  # what the run itself has said
     code, out, err = told(capsys, "plan", f"run={tmp_path / 'run'}", "loop.batches=1")
     assert (code, err) == (0, "")
     assert out.startswith("GPUs\tsampling + learning\t")

@@ -96,7 +96,7 @@ def test_a_failed_episode_is_data_without_credit_and_is_closed(model: Path) -> N
 
 def test_a_context_in_which_nothing_can_begin_stops_the_run(model: Path) -> None:
     demonstrations = Demonstrations(
-        noise=0.0, only_success=True, pool=0, temperature=1.0, **LIMITS | {"context_tokens": 3}
+        noise=0.0, slips=0.0, only_success=True, pool=0, temperature=1.0, **LIMITS | {"context_tokens": 3}
     )
     for rollout in (independent(context_tokens=3), demonstrations):
         with pytest.raises(ConfigError, match=r"model.context_tokens=3: no episode could begin.* has 2 tokens"):

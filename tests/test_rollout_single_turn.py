@@ -223,7 +223,7 @@ def test_the_shop_s_expert_matches_itself() -> None:
 def test_the_demonstrations_are_those_of_supervised_learning(model: Path, noise: float) -> None:
     """Equal seed, noise and tasks: the labels are the actions that rollout=demonstrations, and a warm start, shows."""
     one, tasks, seed = stage(model), Colours().tasks("train")[:12], 7
-    settings = {"only_success": False, "temperature": 1.0, "pool": 0}
+    settings = {"slips": 0.0, "only_success": False, "temperature": 1.0, "pool": 0}
     shown = Demonstrations(noise=noise, **settings, **LIMITS).play(one, tasks, seed=derive(seed, "play", 0), step=5)
     player = rollout(noise=noise, seed=seed, only_success=False)
     for group, task in zip(shown, tasks, strict=True):

@@ -7,6 +7,7 @@ Every way of exploring is built from this. A failing environment ends the episod
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -207,16 +208,19 @@ class Play:
 
 
 def demonstrate(
-    stage: Stage, task: Task, limits: Limits, noise: float, seed: int, branches: bool = False
+    stage: Stage, task: Task, limits: Limits, noise: float, seed: int, branches: bool = False, slips: float = 0.0
 ) -> tuple[Play, list[Play]]:
     """A whole play by the environment's expert, drawn by ``seed`` and task alone; with ``branches`` also one play for
-    each of its turns that stands before it."""
+    each of its turns that stands before it. With probability ``slips`` an action loses its first word."""
     play, before = Play(stage, task, 0, limits), []
     expert = stage.env.expert(noise, derive(seed, "demonstration", task.id))
+    rng = random.Random(derive(seed, "slip", task.id))
     while (request := play.request(seed, 0)) is not None:
         if branches:
             before.append(play.branch(()))
         action = expert(play.episode)
+        if rng.random() < slips:
+            action = replace(action, content=action.content.partition(" ")[2])
         ids = stage.chat.encode_action(action)
         play.act(action, request.prompt_ids, Completion(ids, (), "stop", stage.engine.version))
     return play, before

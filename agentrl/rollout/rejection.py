@@ -17,6 +17,7 @@ from typing import Any
 
 from agentrl.errors import ConfigError
 from agentrl.rewards.completeness import acts, errors, repeats, votes, well_formed
+from agentrl.ranges import require_shares
 from agentrl.rollout.base import Limits, Stage
 from agentrl.rollout.independent import Independent
 from agentrl.rollout.play import demonstrate, refuse_failures, refuse_mute
@@ -38,6 +39,7 @@ class Rejection:
     teacher: Teacher
     samples: int
     noise: float
+    slips: float
     checker: Any
     only_success: bool
     pool: int
@@ -50,6 +52,7 @@ class Rejection:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ConfigError(f"rollout.samples: got {self.samples}, expected at least 1 play of each task")
+        require_shares(self, "rollout", "slips")
 
     @property
     def group_size(self) -> int:
@@ -88,7 +91,10 @@ class Rejection:
     def _expert(self, stage: Stage, tasks: Sequence[Task], seed: int) -> list[list[Trajectory]]:
         limits = Limits(self.max_turns, self.action_tokens, self.context_tokens)
         seeds = [derive(seed, "teacher", number) for number in range(self.samples)]
-        drawn = [[demonstrate(stage, task, limits, self.noise, one)[0].record() for one in seeds] for task in tasks]
+        drawn = [
+            [demonstrate(stage, task, limits, self.noise, one, slips=self.slips)[0].record() for one in seeds]
+            for task in tasks
+        ]
         records = [record for records in drawn for record in records]
         refuse_failures(records, self.max_failed)
         refuse_mute(records, limits)
