@@ -103,8 +103,8 @@ class Moody(Colours):
 
 def rejection(**changes: Any) -> Rejection:
     settings = {
-        "teacher": Teacher.expert, "samples": 4, "noise": 0.5, "slips": 0.0, "checker": Exact(), "only_success": False, "pool": 0,
-        "temperature": 1.0, **LIMITS,
+        "teacher": Teacher.expert, "samples": 4, "noise": 0.5, "slips": 0.0, "checker": Exact(), "only_success": False,
+        "pool": 0, "temperature": 1.0, **LIMITS,
     }  # fmt: skip
     return Rejection(**{**settings, **changes})
 

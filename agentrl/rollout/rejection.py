@@ -16,8 +16,8 @@ from enum import StrEnum, auto
 from typing import Any
 
 from agentrl.errors import ConfigError
-from agentrl.rewards.completeness import acts, errors, repeats, votes, well_formed
 from agentrl.ranges import require_shares
+from agentrl.rewards.completeness import acts, errors, repeats, votes, well_formed
 from agentrl.rollout.base import Limits, Stage
 from agentrl.rollout.independent import Independent
 from agentrl.rollout.play import demonstrate, refuse_failures, refuse_mute
