@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help setup demo vllm-cpu test check bench test-gpu clean
+.PHONY: help setup demo vllm-cpu test check bench test-gpu bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench: setup ## speed of environment and sampler, as ratios
 
 test-gpu: setup ## the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: setup ## on a GPU machine: the tests that need a GPU, and figures for docs/benchmarks.md
+	PYTHON=$(BIN)/python scripts/bench_gpu.sh
 
 clean: ## remove .venv and caches (never outputs/)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ from agentrl.rollout.desk import left_behind
 from agentrl.rollout.supply import LiveSupply
 from agentrl.run import Run, player, training_run, writing_s
 from agentrl.summary import close_player, farewell, finish, opening, summary, table
+from agentrl.sync import Seen
 from agentrl.types import Group
 from agentrl.watchdog import beat, patience
 
@@ -37,7 +38,7 @@ def whole(cfg: Config) -> dict[str, Any]:
     status = "failed"
     try:
         with stoppable() as stop:
-            push(run, moved=None)
+            push(run)
             evaluate(run, "before")
             learn(run, stop)
             run.save()  # before the last evaluation, which can be played again
@@ -66,7 +67,7 @@ def warm_up(cfg: Config) -> None:
     run = training_run(cfg)
     try:
         with stoppable("dropping the warm start") as stop:
-            push(run, moved=None)
+            push(run)
             learn(run, stop)
         if stop:
             raise Interrupted(f"interrupted during the warm start, at step {run.step} of {run.steps}; nothing is kept")
@@ -93,21 +94,23 @@ def one_batch(run: Run) -> None:
         supply = LiveSupply(run.tasks, run.past, run.seed, run.step, run.play)
         used = run.method.refill(played, supply)
         run.past.extend(played)
-    with run.playing_ahead(), run.clock.phase("learner"):
+    with run.clock.phase("sync"):
+        seen = run.sync.look(run.engine, canaries(used))
+    with run.meanwhile(), run.clock.phase("learner"):
         beat("learner", "crediting the plays")
         metrics = run.learner.learn(used, run.method, run.step)
     metrics |= staleness(used, run.step, run.updates)
     run.step += run.updates
-    metrics |= push(run, run.learner.moved, canaries(used))
+    metrics |= push(run, run.learner.moved, seen)
     report(run, [*played, *supply.extra], used, metrics)
     if run.evaluate.every and run.step % run.evaluate.every < run.updates:
         evaluate(run, "val")
 
 
-def push(run: Run, moved: bool | None, examples: Sequence[tuple[int, ...]] = ()) -> dict[str, float]:
+def push(run: Run, moved: bool | None = None, seen: Seen | None = None) -> dict[str, float]:
     """The learner's weights into the engine, with proof; ``moved`` None: nothing is known of a change."""
     with run.clock.phase("sync"):
-        return run.sync.push(run.policy, run.engine, run.step, moved, examples)
+        return run.sync.push(run.policy, run.engine, run.step, moved, seen or run.sync.look(run.engine, ()))
 
 
 def evaluate(run: Run, moment: str) -> None:

@@ -112,10 +112,12 @@ class Run(Player):
         return self._counted(self.ahead.take(lambda: self._scored(self._draw(), self.step)))
 
     @contextmanager
-    def playing_ahead(self) -> Iterator[None]:
-        """With ``max_staleness=1``, inside the next batch is played by the weights that the engine has now."""
+    def meanwhile(self) -> Iterator[None]:
+        """What the engine does while the learner learns: with ``max_staleness=1`` it plays the next batch by the
+        weights that it has, else it rests."""
         step = self.step + self.updates
         if not int(self.cfg.max_staleness) or step >= self.steps:
+            self.engine.rest()
             yield
             return
         tasks = self._draw()

@@ -27,6 +27,16 @@ from agentrl.watchdog import beat
 FIRST_TOKENS = tuple(range(16))  # ids that every vocabulary has
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An engine before a push: its ``checksum`` (None: cannot be read back; then the canaries' ``logprobs`` are here)
+    and the canary ``sequences``."""
+
+    checksum: str | None
+    sequences: tuple[tuple[int, ...], ...]
+    logprobs: list[list[float]]
+
+
 @dataclass(frozen=True)
 class Sync:
     """When to look how closely. ``canaries``: sequences compared after each push (0: checksums only).
@@ -39,24 +49,21 @@ class Sync:
     tolerance: float
     tolerance_low: float
 
-    def push(
-        self,
-        policy: Policy,
-        engine: Engine,
-        version: int,
-        moved: bool | None,
-        canaries: Sequence[tuple[int, ...]],
-    ) -> dict[str, float]:
-        """Load the policy's weights as ``version`` and prove it. ``moved`` None: nothing is known of a change.
+    def look(self, engine: Engine, canaries: Sequence[tuple[int, ...]]) -> Seen:
+        """What the engine says before a push, to be compared with what it says after it."""
+        beat("sync", "asking what the engine holds before a push")
+        before = engine.checksum()
+        sequences = tuple(canaries[: self.canaries])
+        if before is None and not sequences:
+            sequences = (FIRST_TOKENS,)
+        return Seen(before, sequences, engine.logprobs(sequences) if before is None else [])
+
+    def push(self, policy: Policy, engine: Engine, version: int, moved: bool | None, seen: Seen) -> dict[str, float]:
+        """Load the policy's weights as ``version`` and prove it. ``moved`` None: nothing is known of a change;
+        ``seen``: the engine before (:meth:`look`).
 
         Raises EngineError.
         """
-        beat("sync", "asking for the engine's checksum before version", str(version))
-        before = engine.checksum()
-        sequences = list(canaries[: self.canaries])
-        if before is None and not sequences:
-            sequences = [FIRST_TOKENS]
-        earlier = engine.logprobs(sequences) if before is None else []
         beat("sync", "handing the weights to the engine as version", str(version))
         engine.load(policy.named_weights(), version)
         beat("sync", "proving the weights of version", str(version))
@@ -64,16 +71,16 @@ class Sync:
         if after is not None:
             self._require_equal(after, weights_digest(policy.named_weights(), engine.dtype), version)
         beat("sync", "scoring the canaries of version", str(version))
-        found = engine.logprobs(sequences) if sequences else []
+        found = engine.logprobs(seen.sequences) if seen.sequences else []
         exact = engine.dtype == policy.dtype == torch.float32
-        changed = before != after if before is not None else found != earlier
+        changed = seen.checksum != after if seen.checksum is not None else found != seen.logprobs
         if moved is not None and exact and changed != moved:
             raise EngineError(
                 f"sync: the optimiser {'moved' if moved else 'did not move'} the weights, yet the engine's "
                 f"{'checksum' if after is not None else 'logprobs'} {'stayed' if moved else 'changed'} at version "
                 f"{version}; one of the two holds stale weights"
             )
-        return {"sync/canary_gap": self._require_close(found, policy, engine, sequences, version)}
+        return {"sync/canary_gap": self._require_close(found, policy, engine, seen.sequences, version)}
 
     @staticmethod
     def _require_equal(theirs: str, ours: str, version: int) -> None:

@@ -189,7 +189,9 @@ def test_summarizer_and_checker_may_ask_it(words: list[str]) -> None:
 def test_vllm_as_judge_replies_as_the_same_weights_do_here() -> None:
     """Prompts arrive, greedy replies are those of the torch engine in this process, votes go in batches."""
     pytest.importorskip("vllm")
-    engine = VLLM("float32", 16, kv_cache_mib=64, block_size=32, gpu_memory=0.5, eager=True, prefix_cache=True)
+    engine = VLLM(
+        "float32", 16, kv_cache_mib=64, block_size=32, gpu_memory=0.5, eager=True, prefix_cache=True, sleep=False
+    )
     client = model(engine, max_tokens=6)
     source = client.source()
     here = EngineClient(Torch("float32", 16).start(source, "cpu"), source.chat(), max_tokens=6)

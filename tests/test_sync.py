@@ -27,7 +27,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Policy, TorchE
 
 def push(policy: Policy, engine: TorchEngine, moved: bool | None = True, **changes: Any) -> dict[str, float]:
     sync = Sync(**{"canaries": 2, "tolerance": 1e-4, "tolerance_low": 0.35, **changes})
-    return sync.push(policy, engine, 1, moved, CANARIES)
+    return sync.push(policy, engine, 1, moved, sync.look(engine, CANARIES))
 
 
 def test_weights_arrive_with_proof(pair: tuple[Policy, TorchEngine]) -> None:

@@ -147,6 +147,9 @@ class PoolEngine:
         first: list[list[float]] = found[0]
         return first
 
+    def rest(self) -> None:
+        """Workers have devices of their own: nothing to give back."""
+
     def close(self) -> None:
         """End all workers."""
         self._closed = True  # nobody is hired from now on

@@ -100,6 +100,11 @@ class Engine(Protocol):
         """Digest of the weights in use, comparable with the learner's (``agentrl.sync``); None: cannot be read back."""
         ...
 
+    def rest(self) -> None:
+        """Give back the memory of weights and caches until the next ``load``, where the engine can; nothing is asked of
+        it in between."""
+        ...
+
     def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
         """Untempered logprobs of every token but the first of each sequence, teacher-forced (the sync's canaries)."""
         ...

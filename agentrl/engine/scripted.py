@@ -84,6 +84,9 @@ class ScriptedEngine:
             "sync.canaries=0, or use engine=torch"
         )
 
+    def rest(self) -> None:
+        """It has nothing to give back."""
+
     def close(self) -> None:
         """Nothing to release."""
 

@@ -136,6 +136,9 @@ class TorchEngine:
         found: list[float] = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, 1:, None])[0, :, 0].tolist()
         return found
 
+    def rest(self) -> None:
+        """It has nothing to give back."""
+
     def close(self) -> None:
         """Nothing to release: memory goes with the object."""
 

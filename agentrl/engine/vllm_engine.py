@@ -61,6 +61,7 @@ class VLLM:
     gpu_memory: float
     eager: bool
     prefix_cache: bool
+    sleep: bool
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", *DTYPES):
@@ -85,7 +86,7 @@ class VLLM:
             with _untouched():
                 llm = vllm.LLM(folder, dtype=name, **self._arguments(where, source.context_tokens))
         shapes = {key: tuple(tensor.shape) for key, tensor in module.named_parameters()}
-        return VLLMEngine(llm, shapes, DTYPES[name], source.context_tokens)
+        return VLLMEngine(llm, shapes, DTYPES[name], source.context_tokens, self.sleep)
 
     def _arguments(self, where: torch.device, context: int) -> dict[str, Any]:
         """What vLLM is started with: processed logprobs and no truncation, as the learner computes them."""
@@ -103,18 +104,21 @@ class VLLM:
             common["kv_cache_memory_bytes"] = self.kv_cache_mib * MIB
         if where.type == "cpu":  # its generators cannot be split over chunks of a prompt
             return common | {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, context)}
-        return common | {"gpu_memory_utilization": self.gpu_memory}
+        return common | {"gpu_memory_utilization": self.gpu_memory, "enable_sleep_mode": self.sleep}
 
 
 class VLLMEngine:
     """An :class:`agentrl.engine.base.Engine` around ``vllm.LLM``. Use one at a time in a process."""
 
-    def __init__(self, llm: Any, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, context: int) -> None:
+    def __init__(
+        self, llm: Any, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, context: int, sleeps: bool = False
+    ) -> None:
         self._llm = llm
         llm.llm_engine.step = beating(llm.llm_engine.step, "engine", "a step of vLLM")
         self._shapes = shapes
         self._context = context
         self._version = 0
+        self._sleeps, self._asleep = sleeps, False
         self._stream: VLLMStream | None = None
         self.dtype = dtype
 
@@ -124,7 +128,7 @@ class VLLMEngine:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Continue every prompt; answers in the order of the requests. Raises EngineError."""
-        self._require_quiet()
+        self._require_awake()
         if not requests:
             return []
         for request in requests:
@@ -136,16 +140,28 @@ class VLLMEngine:
 
     def stream(self, sampling: Sampling) -> VLLMStream:
         """Requests one by one, by vLLM's continuous batching. Raises EngineError while another stream is open."""
-        self._require_quiet()
+        self._require_awake()
         self._stream = VLLMStream(self._llm.llm_engine, sampling, self._context, self._version)
         return self._stream
+
+    def rest(self) -> None:
+        """With ``sleep``, give the GPU's memory to the learner; weights are gone until the next ``load``."""
+        self._require_quiet()
+        if self._sleeps:
+            self._llm.sleep(level=2)
+            self._asleep = True
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Replace all weights and forget cached prefixes. Raises EngineError before anything is touched."""
         self._require_quiet()
         given = self._checked(weights)
+        if self._asleep:  # first the room for weights, then for keys and values, so that the peak stays low
+            self._llm.wake_up(tags=["weights"])
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(given)})
         self._tie_again()
+        if self._asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
         if not self._llm.reset_prefix_cache():
             raise EngineError("engine: vLLM did not reset its prefix cache: requests are still running")
         self._version = version
@@ -157,7 +173,7 @@ class VLLMEngine:
         """Untempered logprobs of every token but the first of each sequence, teacher-forced."""
         from vllm import SamplingParams
 
-        self._require_quiet()
+        self._require_awake()
         if not sequences:
             return []
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
@@ -179,6 +195,11 @@ class VLLMEngine:
     def _require_quiet(self) -> None:
         if self._stream is not None and not self._stream.closed:
             raise EngineError("engine: vLLM serves a stream of requests; close it before anything else is asked of it")
+
+    def _require_awake(self) -> None:
+        self._require_quiet()
+        if self._asleep:
+            raise EngineError("engine: vLLM rests and holds no weights until the next push")
 
     def _checked(self, weights: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
         """The weights in the engine's dtype. vLLM would be left broken by an unknown, misshapen or missing one."""

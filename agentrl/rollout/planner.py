@@ -71,6 +71,9 @@ class Cutting:
     def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
         return self._engine.logprobs(sequences)
 
+    def rest(self) -> None:
+        self._engine.rest()
+
     def close(self) -> None:
         self._engine.close()
 

@@ -164,8 +164,10 @@ def test_a_skipped_push_is_caught(source: Any, tmp_path: Path) -> None:
     policy = source.build("cpu")
     with started(source, clumsy(tmp_path, "skip")) as engine:
         nudge(policy)
+        sync = Sync(2, 1e-4, 0.05)
+        seen = sync.look(engine, [(1, 2, 3, 4)])
         with pytest.raises(EngineError, match="workers 1 and 0 disagree by"):
-            Sync(2, 1e-4, 0.05).push(policy, engine, 1, True, [(1, 2, 3, 4)])
+            sync.push(policy, engine, 1, True, seen)
 
 
 def test_mistakes_are_sentences(source: Any) -> None:

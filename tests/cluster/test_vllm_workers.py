@@ -34,7 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def engine(source: Any) -> Iterator[PoolEngine]:
     settings = Processes(2, 6, 200.0, 20.0, 2, 1, [])
-    one = settings.start(VLLM("float32", 64, 64, 32, 0.5, False, True), source, "cpu")
+    one = settings.start(VLLM("float32", 64, 64, 32, 0.5, False, True, False), source, "cpu")
     yield one
     one.close()
     assert not living(one)
@@ -52,7 +52,8 @@ def test_pushed_weights_are_sampled_from(engine: PoolEngine, source: Any) -> Non
     assert [answer.ids for answer in engine.generate(asked, GREEDY)] == [answer.ids for answer in before]
     nudge(policy)
     plain.load(policy.named_weights(), 1)
-    told = Sync(4, 1e-4, 0.35).push(policy, engine, 1, True, [request.prompt_ids for request in requests(6)])
+    sync = Sync(4, 1e-4, 0.35)
+    told = sync.push(policy, engine, 1, True, sync.look(engine, [request.prompt_ids for request in requests(6)]))
     assert told["sync/canary_gap"] < 1e-5
     after = plain.generate(asked, GREEDY)
     assert after != before

@@ -23,7 +23,7 @@ from tests.families import tokenizer
 from tests.test_model import nudge, pretrained
 
 STOPS = (3, 9)
-SETTINGS = VLLM("float32", 64, 64, 32, 0.5, False, True)
+SETTINGS = VLLM("float32", 64, 64, 32, 0.5, False, True, True)
 VOCABULARY = 400
 
 
@@ -60,7 +60,8 @@ def pair(served: tuple[VLLMEngine, Pretrained]) -> tuple[VLLMEngine, Policy]:
 
 def push(policy: Policy, engine: VLLMEngine, moved: bool | None = True) -> float:
     canaries = [request.prompt_ids for request in requests(6)]
-    return Sync(4, 1e-4, 0.35).push(policy, engine, 1, moved, canaries)["sync/canary_gap"]
+    sync = Sync(4, 1e-4, 0.35)
+    return sync.push(policy, engine, 1, moved, sync.look(engine, canaries))["sync/canary_gap"]
 
 
 def requests(count: int) -> list[Request]:
@@ -137,6 +138,20 @@ def test_pushed_weights_are_sampled_from(served: Any) -> None:
     assert engine.generate(asked, Sampling(0.0, STOPS)) != before
 
 
+def test_an_engine_that_rested_takes_the_next_push(served: Any) -> None:
+    """The calls are those of a GPU; a CPU keeps its memory."""
+    engine, policy = pair(served)
+    sync = Sync(4, 1e-4, 0.35)
+    seen = sync.look(engine, [request.prompt_ids for request in requests(6)])
+    engine.rest()
+    nudge(policy)
+    for ask in (lambda: engine.generate(requests(1), Sampling()), lambda: engine.logprobs([(1, 2)])):
+        with pytest.raises(EngineError, match="rests and holds no weights until the next push"):
+            ask()
+    assert sync.push(policy, engine, 1, True, seen)["sync/canary_gap"] < 1e-5
+    assert len(engine.generate(requests(4), Sampling())) == 4
+
+
 def test_a_skipped_push_is_caught(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, policy = pair(served)
     nudge(policy)
@@ -195,3 +210,24 @@ def test_too_long_a_prompt_is_one_sentence(served: Any) -> None:
 def test_a_head_that_vllm_does_not_serve_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="16 dimensions"):
         SETTINGS.start(pretrained(save(tmp_path, tied=False, heads=4)), "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
+def test_rest_and_wake_on_a_gpu(rank: int, tmp_path: Path) -> None:
+    """Memory comes back, weights arrive in the engine that wakes, and it samples what the learner scores alike."""
+    source = pretrained(save(tmp_path, tied=True), lora_rank=rank, context_tokens=128)
+    settings = VLLM("bfloat16", 64, 512, 32, 0.3, True, True, True)
+    engine, policy = settings.start(source, "cuda"), source.build("cuda")
+    sync = Sync(4, 1e-4, 0.35)
+    for version in (1, 2):
+        seen = sync.look(engine, [request.prompt_ids for request in requests(6)])
+        before = torch.cuda.mem_get_info()[0]
+        engine.rest()
+        assert torch.cuda.mem_get_info()[0] - before > 400 * 2**20
+        for weight in policy.parameters():
+            weight.data += 0.01 * torch.randn_like(weight)
+        sync.push(policy, engine, version, True, seen)
+        assert {answer.version for answer in engine.generate(requests(8), Sampling(1.0, STOPS))} == {version}
+    engine.close()
