@@ -1,4 +1,5 @@
-"""Every method trains on every bundled world: two batches by the real loop, with the tiny model."""
+"""Every method trains on the shop, and one for each way of playing on every bundled world: two batches by the real
+loop, with the tiny model."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from agentrl import config, loop
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 ENVS = sorted(path.stem for path in (CONF / "env").glob("*.yaml"))
+PLAYED = ("grpo", "sft", "rltr", "single_turn", "rro", "fixed_size", "ipr", "eto")  # one for each rollout
+PAIRS = [(method, env) for method in METHODS for env in ENVS if env == "webshop" or method in PLAYED]
 SMALL = ["tasks_per_step=2", "learner.minibatches=1", "eval.tasks=2", "log=files", "env.max_turns=3", "device=cpu"]
 
 
@@ -39,8 +42,7 @@ def shared_worlds() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("shared_worlds")
-@pytest.mark.parametrize("env", ENVS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "env"), PAIRS)
 def test_two_batches(method: str, env: str, tmp_path: Path) -> None:
     words = [f"method={method}", f"env={env}", f"run_dir={tmp_path / 'run'}", *SMALL]
     cfg = config.compose("train", words)
@@ -52,3 +54,8 @@ def test_two_batches(method: str, env: str, tmp_path: Path) -> None:
     assert result["episodes"] > 0
     assert result["method"] == method
     assert result["env"] == env
+
+
+def test_every_rollout_is_played() -> None:
+    names = {config.compose("train", [f"method={method}"]).choices.rollout for method in METHODS}
+    assert names == {config.compose("train", [f"method={method}"]).choices.rollout for method in PLAYED}
