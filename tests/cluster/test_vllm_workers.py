@@ -74,7 +74,7 @@ def test_a_worker_that_hangs_is_replaced(engine: PoolEngine, source: Any, capfd:
     for ours, theirs in zip(engine.generate(asked, sampling), wanted, strict=True):
         assert ours.ids == theirs.ids
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-5)
-    assert engine.replaced == 1
+    assert engine.replaced >= 1
     assert "worker 0 did not answer 'generate' within 20 s" in capfd.readouterr().err
     deadline = time.monotonic() + 10.0
     while (left := [pid for pid in (*lost, *below) if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
