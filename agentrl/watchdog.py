@@ -121,7 +121,7 @@ class Watchdog:
 
     @contextmanager
     def over(self, folder: Path) -> Iterator[None]:
-        """Watch what happens inside; a hang is told in ``folder``."""
+        """Watch what happens inside, which may hold a run with a watch of its own; a hang is told in ``folder``."""
         if not self.quiet_s:
             yield
             return
@@ -130,13 +130,14 @@ class Watchdog:
         free = signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
         if free:
             show_stacks()
-        _watch = _Watch(self.quiet_s, folder.absolute())
-        _watch.start()
+        outer, own = _watch, _Watch(self.quiet_s, folder.absolute())
+        _watch = own
+        own.start()
         try:
             yield
         finally:
-            _watch.stop()
-            _watch = None
+            own.stop()
+            _watch = outer
             if free:
                 hide_stacks()
 
