@@ -38,14 +38,14 @@ def test_in_a_history_environment_tokens_get_exactly_no_gradient(
     scored: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
     learn, outputs = Learner.learn, Policy.outputs
 
-    def learned(self: Learner, groups: Any, given: Any) -> Any:
+    def learned(self: Learner, groups: Any, given: Any, version: int) -> Any:
         for play in (p for group in groups for p in group.valid):
             ids = play.turns[-1].prompt_ids + play.turns[-1].action_ids
             spans = [(len(t.prompt_ids), len(t.prompt_ids) + len(t.action_ids)) for t in play.turns]
             assert all(ids[a:b] == t.action_ids for (a, b), t in zip(spans, play.turns, strict=True))
             sampled[ids] = [i for a, b in spans for i in range(a, b)]
             assert len(play.turns) == 2
-        return learn(self, groups, given)
+        return learn(self, groups, given, version)
 
     def watched(self: Policy, ids: Any, attention: Any, loss_mask: Any, *rest: Any) -> Any:
         out = outputs(self, ids, attention, loss_mask, *rest)

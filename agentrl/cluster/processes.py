@@ -61,7 +61,7 @@ class Fork:
 
     def __init__(self, settings: Processes, engine: EngineSettings, source: Any, device: str) -> None:
         self._settings, self._engine, self._source, self._device = settings, engine, source, device
-        self.folder = Path(tempfile.mkdtemp(prefix="agentrl-weights-", dir=shared_folder()))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"agentrl-weights-{os.getpid()}-", dir=shared_folder()))
         scratch(self.folder)
 
     def hire(self, number: int) -> Process:

@@ -37,8 +37,12 @@ def settings(**changes: Any) -> Ray:
 
 def ray_processes() -> list[psutil.Process]:
     """Those that this process has started, actors and their helpers among them."""
-    below = psutil.Process().children(recursive=True)
-    return [one for one in below if one.status() != psutil.STATUS_ZOMBIE and "ray" in " ".join(one.cmdline())]
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        words = " ".join(one.cmdline()) if one.status() != psutil.STATUS_ZOMBIE else ""
+        if "ray" in words and "multiprocessing" not in words:  # whose command line holds the search path, Ray's too
+            found.append(one)
+    return found
 
 
 @pytest.fixture(scope="module")
