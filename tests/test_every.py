@@ -16,7 +16,10 @@ METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 ENVS = sorted(path.stem for path in (CONF / "env").glob("*.yaml"))
 PLAYED = ("grpo", "sft", "rltr", "single_turn", "rro", "fixed_size", "ipr", "eto")  # one for each rollout
 PAIRS = [(method, env) for method in METHODS for env in ENVS if env == "webshop" or method in PLAYED]
-SMALL = ["tasks_per_step=2", "learner.minibatches=1", "eval.tasks=2", "log=files", "env.max_turns=3", "device=cpu"]
+SMALL = [
+    "tasks_per_step=2", "learner.minibatches=1", "eval.tasks=2", "log=files", "env.max_turns=3", "device=cpu",
+    "eval.before=false", "watchdog.quiet_s=0",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

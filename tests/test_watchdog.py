@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agentrl import watchdog
 from agentrl.checkpoint import latest
 from agentrl.keeper import descendants
 from agentrl.watchdog import EXIT_CODE, Watchdog
@@ -196,6 +197,16 @@ client.complete((Message("user", "is it right?"),))
     assert "agentrl: judge: nothing has happened for" in end.err
     assert "asking judge-7b at http://127.0.0.1" in end.err
     assert "in _post" in end.told or "in _persist" in end.told
+
+
+def test_a_watch_inside_a_watch(tmp_path: Path) -> None:
+    """A warm start is a run inside a run; the outer watch goes on when the inner one ends."""
+    with Watchdog(30.0).over(tmp_path):
+        outer = watchdog._watch
+        with Watchdog(30.0).over(tmp_path / "inside"):
+            assert watchdog._watch is not outer
+        assert watchdog._watch is outer
+    assert watchdog._watch is None
 
 
 def test_settings() -> None:

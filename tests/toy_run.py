@@ -28,6 +28,6 @@ def toy_train(model: Path, run_dir: Path, *overrides: str) -> dict[str, Any]:
 
 def toy_config(model: Path, run_dir: Path, overrides: Sequence[str] = ()) -> config.Config:
     """The checked config of a toy run."""
-    cfg = config.compose("train", [*toy_overrides(model, run_dir), *overrides], config_dir=CONF)
+    cfg = config.compose("train", [*toy_overrides(model, run_dir), "watchdog.quiet_s=0", *overrides], config_dir=CONF)
     config.check(cfg)
     return cfg

@@ -33,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def engine(source: Any) -> Iterator[PoolEngine]:
-    settings = Processes(2, 6, 200.0, 20.0, 2, 1, [])
+    settings = Processes(2, 6, 200.0, 10.0, 2, 1, [])
     one = settings.start(VLLM("float32", 64, 64, 32, 0.5, False, True, False), source, "cpu")
     yield one
     one.close()
@@ -75,7 +75,7 @@ def test_a_worker_that_hangs_is_replaced(engine: PoolEngine, source: Any, capfd:
         assert ours.ids == theirs.ids
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-5)
     assert engine.replaced >= 1
-    assert "worker 0 did not answer 'generate' within 20 s" in capfd.readouterr().err
+    assert "worker 0 did not answer 'generate' within 10 s" in capfd.readouterr().err
     deadline = time.monotonic() + 10.0
     while (left := [pid for pid in (*lost, *below) if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
