@@ -20,6 +20,7 @@ from agentrl.cluster.processes import Process
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.errors import ConfigError, EngineError, JudgeError
 from agentrl.model import Pretrained
+from agentrl.ranges import require_least
 from agentrl.seeds import derive
 from agentrl.types import Messages
 from agentrl.watchdog import queue
@@ -50,10 +51,8 @@ class LocalModel:
     timeout_s: float
 
     def __post_init__(self) -> None:
-        least = {"temperature": 0.0, "max_tokens": 1, "retries": 0, "concurrent": 1, "threads": 1}
-        for name, low in (least | {"start_s": 0.01, "timeout_s": 0.01}).items():
-            if not getattr(self, name) >= low:
-                raise ConfigError(f"client.{name}: got {getattr(self, name):g}, expected at least {low:g}")
+        require_least(self, "client", temperature=0.0, max_tokens=1, retries=0, concurrent=1, threads=1)
+        require_least(self, "client", start_s=0.01, timeout_s=0.01)
         if self.max_tokens >= self.context_tokens:
             raise ConfigError(
                 f"client.max_tokens: got {self.max_tokens}, expected less than client.context_tokens="

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import resource
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from agentrl import config
 from agentrl.config import Config
 from agentrl.errors import Interrupted
 from agentrl.evaluate import flat
+from agentrl.interrupt import stoppable
 from agentrl.measure import rollout_metrics, staleness
 from agentrl.panel import panel
 from agentrl.rollout.desk import left_behind
@@ -173,27 +172,3 @@ def measured(cfg: Config) -> dict[str, Any]:
     log.close(told)
     one.close()
     return told
-
-
-@contextmanager
-def stoppable(end: str = "saving") -> Iterator[list[int]]:
-    """Inside, the first Ctrl-C (or SIGTERM) only fills the list, so that the batch in progress is finished; what comes
-    then is the caller's ``end``.
-
-    The second one stops at once.
-    """
-    caught: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-        with suppress(RuntimeError):  # the signal came in the middle of another print
-            print(f"\nagentrl: finishing this batch or evaluation, then {end}; Ctrl-C again stops at once", flush=True)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -28,7 +28,7 @@ from agentrl.watchdog import beat, patience
 DTYPES = ("auto", "float32", "bfloat16", "mixed")
 ADAPTER = "default"
 IMPORT_S, DOWNLOAD_S = 60.0, 3600.0  # allowed for importing libraries, and for fetching a model from the hub
-DISK = 20e6  # bytes a second: the slowest disk a model is read from
+DISK = 20e6  # bytes a second: the slowest disk a model is read from or written to
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,3 +21,11 @@ def require_positive(owner: object, node: str, *names: str, hint: str = "") -> N
             raise ConfigError(
                 f"{node}.{name}: got {value:g}, expected a number above 0" + (f"; {hint}" if hint else "")
             )
+
+
+def require_least(owner: object, node: str, **least: float) -> None:
+    """Fields of ``owner`` of at least so much. Raises ConfigError."""
+    for name, low in least.items():
+        value = getattr(owner, name)
+        if not value >= low:
+            raise ConfigError(f"{node}.{name}: got {value:g}, expected at least {low:g}")

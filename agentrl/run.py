@@ -21,7 +21,7 @@ from agentrl.learner import Learner
 from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.measure import Clock
 from agentrl.methods.base import Method
-from agentrl.model import IMPORT_S, Policy
+from agentrl.model import DISK, IMPORT_S, Policy
 from agentrl.panel import Panel, panel, require_disjoint
 from agentrl.provenance import provenance
 from agentrl.records import group_from_json, group_to_json
@@ -44,7 +44,6 @@ GIFTS = {
 
 #: seconds in which an environment must have read its data, and an engine be up (vLLM compiles on a GPU).
 WORLD_S, ENGINE_S = 600.0, 600.0
-DISK = 20e6  # bytes a second: the slowest disk a checkpoint is written to
 
 
 @dataclass

@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"keeper"},
     {"watchdog"},
     {"errors"},
-    {"types", "ranges", "stats", "seeds", "digest", "hashes", "provenance", "__init__"},
+    {"types", "ranges", "stats", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
     {
         "config",
         "bundled",

@@ -15,6 +15,8 @@ import torch
 from agentrl.engine.base import Completion, Engine, Request, Sampling, Stream
 from agentrl.errors import AgentRLError
 
+SILENT_S = 15.0  # beyond a worker's own deadline until the watchdog counts it as silent
+
 
 class EngineSettings(Protocol):
     """Starts an engine: the dataclass of conf/engine/torch.yaml, vllm.yaml, ..."""

@@ -25,8 +25,8 @@ import torch
 from agentrl.cluster.base import Agency, Parcel, Worker, WorkerLost
 from agentrl.cluster.stream import PoolStream
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
-from agentrl.errors import ConfigError, EngineError
-from agentrl.ranges import require_positive
+from agentrl.errors import EngineError
+from agentrl.ranges import require_least, require_positive
 from agentrl.watchdog import queue
 
 GRACE_S = 3.0  # for all workers together to end by themselves
@@ -44,9 +44,7 @@ class Pooled:
     replacements: int
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("part", 1), ("replacements", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"cluster.{name}: got {getattr(self, name)}, expected at least {least}")
+        require_least(self, "cluster", workers=1, part=1, replacements=0)
         require_positive(self, "cluster", "start_s", "deadline_s")
 
 

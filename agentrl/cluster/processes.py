@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 
-from agentrl.cluster.base import EngineSettings, WorkerLost, answered, begun
+from agentrl.cluster.base import SILENT_S, EngineSettings, WorkerLost, answered, begun
 from agentrl.cluster.pool import Pooled, PoolEngine
 from agentrl.device import resolve_device
 from agentrl.errors import ConfigError, EngineError
+from agentrl.ranges import require_least
 from agentrl.watchdog import patience, scratch, show_stacks
 
-GRACE_S = 15.0  # beyond a worker's own deadline until the watchdog counts it as silent
 PRELOAD = ("agentrl.engine.torch_engine", "transformers", "transformers.models.auto.modeling_auto")
 
 
@@ -39,8 +39,7 @@ class Processes(Pooled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.threads < 0:
-            raise ConfigError(f"cluster.threads: got {self.threads}, expected at least 0")
+        require_least(self, "cluster", threads=0)
         if self.devices and len(self.devices) != self.workers:
             raise ConfigError(
                 f"cluster.devices: got {len(self.devices)} for {self.workers} workers, expected one each (as cuda:1) "
@@ -159,7 +158,7 @@ class Process:
         timer.daemon = True
         timer.start()
         try:
-            with patience("engine", f"a worker's answer to '{what}'", timeout_s + GRACE_S):
+            with patience("engine", f"a worker's answer to '{what}'", timeout_s + SILENT_S):
                 if message is not None:
                     self._pipe.send(message)
                 kind, value = self._pipe.recv()

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from agentrl.cluster.base import EngineSettings, Served, WorkerLost, answered, begun
+from agentrl.cluster.base import SILENT_S, EngineSettings, Served, WorkerLost, answered, begun
 from agentrl.cluster.pool import Pooled, PoolEngine
 from agentrl.errors import ConfigError, EngineError
+from agentrl.ranges import require_least
 from agentrl.watchdog import patience
 
-GRACE_S = 15.0  # beyond a worker's own deadline until the watchdog counts it as silent
 INSTALL = "pip install 'agentrl[ray]'"
 SETTINGS = {  # what Ray reads when it is imported or started; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
@@ -43,9 +43,7 @@ class Ray(Pooled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("cpus", "gpus"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"cluster.{name}: got {getattr(self, name):g}, expected at least 0")
+        require_least(self, "cluster", cpus=0, gpus=0)
         if self.gpus > 1:
             raise ConfigError(
                 f"cluster.gpus: got {self.gpus:g}, expected at most 1: an engine computes on one GPU or a share of it"
@@ -171,7 +169,7 @@ class Actor:
     def _receive(self, answer: Any, timeout_s: float) -> Any:
         errors = self._ray.exceptions
         try:
-            with patience("engine", "a worker's answer", timeout_s + GRACE_S):
+            with patience("engine", "a worker's answer", timeout_s + SILENT_S):
                 kind, value = self._ray.get(answer, timeout=timeout_s)
         except errors.GetTimeoutError:
             raise

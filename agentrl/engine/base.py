@@ -51,7 +51,7 @@ def in_parts(requests: Sequence[Request], size: int) -> list[list[int]]:
 
 class Stream(Protocol):
     """Requests that come and go one by one: a play goes on as soon as its own environment has answered, whatever the
-    others do. One stream at a time; ``generate`` and ``load`` wait until it is closed."""
+    others do. One stream at a time; nothing else is asked of the engine until it is closed."""
 
     def advance(
         self, new: Sequence[tuple[int, Request]], dropped: Sequence[int] = (), wait_s: float = 0.05

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentrl.engine.base import Completion, Engine, Request, Sampling, in_parts
-
-if TYPE_CHECKING:
-    import torch
+from agentrl.engine.wrapped import Wrapped
 
 CALLS = "calls.jsonl"  # in the run's folder
 
 
-class Recorded:
+class Recorded(Wrapped):
     """An :class:`agentrl.engine.base.Engine` as it is, with a line for each call of ``generate`` in ``folder``.
 
     A line holds ``version`` of the weights; ``begin`` and ``seconds`` (on the process's own clock); ``rows``
@@ -25,18 +23,11 @@ class Recorded:
     """
 
     def __init__(self, engine: Engine, folder: Path, at_once: int) -> None:
-        self._engine, self._path, self._at_once = engine, folder / CALLS, at_once
+        super().__init__(engine)
+        self._path, self._at_once = folder / CALLS, at_once
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)  # what one kind of engine has beyond the protocol
-
-    @property
-    def version(self) -> int:
-        return self._engine.version
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._engine.dtype
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Continue every prompt, and note how long it took. Raises EngineError."""
@@ -57,18 +48,3 @@ class Recorded:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return found
-
-    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        self._engine.load(weights, version)
-
-    def checksum(self) -> str | None:
-        return self._engine.checksum()
-
-    def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
-        return self._engine.logprobs(sequences)
-
-    def rest(self) -> None:
-        self._engine.rest()
-
-    def close(self) -> None:
-        self._engine.close()

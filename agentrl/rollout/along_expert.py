@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from agentrl.errors import ConfigError
+from agentrl.ranges import require_least
 from agentrl.rollout.base import Limits, Stage
 from agentrl.rollout.course import Leg
 from agentrl.rollout.explore import Explorer, Plan, Trial, explore
@@ -36,8 +36,7 @@ class AlongExpert:
     pool: int
 
     def __post_init__(self) -> None:
-        if self.rollouts < 1:
-            raise ConfigError(f"rollout.rollouts: got {self.rollouts}, expected at least 1")
+        require_least(self, "rollout", rollouts=1)
 
     @property
     def group_size(self) -> int:

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from agentrl.errors import ConfigError
+from agentrl.ranges import require_least
 from agentrl.rollout.base import Limits, Stage
 from agentrl.rollout.course import Leg
 from agentrl.rollout.explore import Candidate, Explorer, Plan, best, explore, go_on
@@ -31,9 +31,7 @@ class FixedSize:
     pool: int
 
     def __post_init__(self) -> None:
-        for name, least in (("rollouts", 1), ("candidates", 2)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"rollout.{name}: got {getattr(self, name)}, expected at least {least}")
+        require_least(self, "rollout", rollouts=1, candidates=2)
 
     @property
     def group_size(self) -> int:

@@ -10,12 +10,12 @@ tag stays whole. arXiv:2508.19598: the planner stops at ``<answer>``, a summariz
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from agentrl.chat import Chat
 from agentrl.engine.base import Completion, Engine, Request, Sampling, Stream
+from agentrl.engine.wrapped import Wrapped
 from agentrl.errors import ConfigError
 from agentrl.rollout.base import Stage
 from agentrl.rollout.independent import Independent
@@ -38,21 +38,13 @@ class Planner(Independent):
         return super().play(cutting, tasks, seed=seed, step=step)
 
 
-class Cutting:
+class Cutting(Wrapped):
     """An :class:`agentrl.engine.base.Engine` whose completions end with the token that completes a text."""
 
     def __init__(self, engine: Engine, chat: Chat, text: str) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._chat = chat
         self._text = text
-
-    @property
-    def version(self) -> int:
-        return self._engine.version
-
-    @property
-    def dtype(self) -> Any:
-        return self._engine.dtype
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """The engine's completions, cut."""
@@ -61,21 +53,6 @@ class Cutting:
     def stream(self, sampling: Sampling) -> CuttingStream:
         """The engine's stream, its completions cut."""
         return CuttingStream(self._engine.stream(sampling), self._cut)
-
-    def load(self, weights: Iterable[tuple[str, Any]], version: int) -> None:
-        self._engine.load(weights, version)
-
-    def checksum(self) -> str | None:
-        return self._engine.checksum()
-
-    def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
-        return self._engine.logprobs(sequences)
-
-    def rest(self) -> None:
-        self._engine.rest()
-
-    def close(self) -> None:
-        self._engine.close()
 
     def _cut(self, completion: Completion) -> Completion:
         whole = len(completion.ids)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
-from agentrl.errors import ConfigError
+from agentrl.ranges import require_least
 from agentrl.rollout.base import Limits, Stage
 from agentrl.rollout.course import Leg, Waiting
 from agentrl.rollout.explore import Candidate, Explorer, Plan, best, explore, go_on, mean_return
@@ -64,9 +64,7 @@ class Rising:
     pool: int
 
     def __post_init__(self) -> None:
-        for name, least in (("rollouts", 1), ("candidates", 2)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"rollout.{name}: got {getattr(self, name)}, expected at least {least}")
+        require_least(self, "rollout", rollouts=1, candidates=2)
 
     @property
     def group_size(self) -> int:
