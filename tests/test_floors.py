@@ -40,7 +40,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement"},
-    {"loop", "explain", "env_tools", "play_env", "serve", "plan"},
+    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton"},
     {"cli"},
     {"__main__"},
 ]
