@@ -33,7 +33,7 @@ FLOORS: list[set[str]] = [
     },
     {"summarizer"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
-    {"model", "critic", "panel", "rollout", "cluster"},
+    {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
     {"warmstart"},
     {"run"},
@@ -69,7 +69,7 @@ DOORS = {
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic", "cluster",
+        "checkpoint", "explain", "critic", "cluster", "endpoint",
     },
 }  # fmt: skip
 
