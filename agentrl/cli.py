@@ -74,6 +74,9 @@ COMMANDS: Mapping[str, Command] = {
         lambda got: int(got["agree"] != got["cases"]),
     ),
     "env bench": Command("env_tool", "measure an environment's speed and memory", "agentrl.env_tools:bench_env"),
+    "export": Command(
+        "export", "a run's policy for transformers and vLLM, with a card", "agentrl.export:export", takes="run"
+    ),
     "new env": Command(
         "new", "write a small environment to change into your own", "agentrl.skeleton:new_env", takes="name"
     ),

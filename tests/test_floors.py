@@ -40,7 +40,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement"},
-    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton"},
+    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export"},
     {"cli"},
     {"__main__"},
 ]
@@ -69,7 +69,7 @@ DOORS = {
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic", "cluster", "endpoint",
+        "checkpoint", "explain", "critic", "cluster", "endpoint", "export",
     },
 }  # fmt: skip
 
