@@ -25,7 +25,11 @@ IN_TRAIN = sorted(
     if path.parent.name not in ("experiment", "debug", "local")
 )
 INSIDE = {"summarizer": "reward=judge", "client": "judge=vllm"}  # groups that only another choice has -> that choice
-GAPS = {"model": "model.path=somewhere", "engine=openai": "engine.model=far"}  # values that a person must give (???)
+GAPS = {  # values that a person must give (???)
+    "model": "model.path=somewhere",
+    "engine=openai": "engine.model=far",
+    "env=gym": "env.id=far",
+}
 
 
 @cache

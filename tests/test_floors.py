@@ -66,6 +66,7 @@ DOORS = {
     "rapidfuzz": {"envs"},
     "sqlglot": {"envs"},
     "pymysql": {"envs"},
+    "gymnasium": {"envs"},
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
