@@ -9,7 +9,9 @@
      ├─ ShapeError (ValueError)       two things that must align do not; prints both
      ├─ DivergedError                 loss or gradient is not finite; nothing was learned from it
      ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
+     ├─ DiskError                     a file cannot be written: the disk is full, read-only or not ours
      └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
+         └─ Terminated                SIGTERM: the same
 
 The command line prints the message alone, without a traceback, and exits with ``exit_code``.
 """
@@ -53,7 +55,17 @@ class CheckpointError(AgentRLError):
     """A checkpoint is incomplete or belongs to another config."""
 
 
+class DiskError(AgentRLError):
+    """A file cannot be written: the disk is full, read-only or not ours."""
+
+
 class Interrupted(AgentRLError):
     """Ctrl-C: the run was saved; the message says how to resume."""
 
     exit_code = 130
+
+
+class Terminated(Interrupted):
+    """SIGTERM: the run was saved; the message says how to resume."""
+
+    exit_code = 143

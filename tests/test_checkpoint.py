@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from agentrl.checkpoint import Checkpoints, flatten, folder_of, folders, latest, load, unflatten
+from agentrl.checkpoint import Checkpoints, folder_of, folders, latest, load
 from agentrl.errors import CheckpointError
+from agentrl.nests import flatten, unflatten
 
 
 def save_model(folder: Path) -> None:

@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"keeper"},
     {"watchdog"},
     {"errors"},
-    {"types", "ranges", "stats", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
+    {"types", "ranges", "stats", "seeds", "interrupt", "digest", "hashes", "provenance", "disk", "__init__"},
     {
         "config",
         "bundled",
@@ -30,14 +30,16 @@ FLOORS: list[set[str]] = [
         "toolcalls",
         "completeness",
         "answers",
+        "alone",
+        "nests",
     },
     {"summarizer"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
     {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
-    {"warmstart"},
+    {"warmstart", "kept", "fits"},
     {"run"},
-    {"summary"},
+    {"summary", "replay"},
     {"comparison"},
     {"experiment", "agreement"},
     {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export"},
@@ -69,8 +71,8 @@ DOORS = {
     "gymnasium": {"envs"},
     "regex": {"envs"},
     "torch": {
-        "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic", "cluster", "endpoint", "export",
+        "batch", "device", "nests", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner",
+        "sync", "explain", "critic", "cluster", "endpoint", "export",
     },
 }  # fmt: skip
 
