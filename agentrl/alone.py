@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -25,8 +25,10 @@ WAIT_S = 30.0  # for a process that was asked to end and still saves
 
 @contextmanager
 def alone(folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
-    """Hold the folder, which is made, while inside. Raises ConfigError when another process does for ``wait_s``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold the folder while inside; it is made, and removed if it stays empty.
+
+    Raises ConfigError when another process holds it for ``wait_s``.
+    """
     file = _held(folder / FILE)
     if file is None:
         print(f"agentrl: another process works in {folder}; waiting for its end for up to {wait_s:g} s", flush=True)
@@ -42,13 +44,14 @@ def alone(folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
             yield
         finally:
             (folder / FILE).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
 
 
 @contextmanager
 def draft(target: Path) -> Iterator[Path]:
     """A new folder beside ``target``, to be renamed; what is left of it goes, and so do drafts of the same target
     whose makers were killed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     for lock in target.parent.glob(f".draft_{target.name}_*.lock"):
         if (file := _held(lock)) is not None:
             with file:
@@ -69,7 +72,11 @@ def draft(target: Path) -> Iterator[Path]:
 
 def _held(path: Path) -> IO[str] | None:
     """The file, locked (where the file system has locks); None while another process holds it."""
-    file = path.open("w")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = path.open("w")
+    except FileNotFoundError:  # its holder has just removed the folder
+        return None
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -105,7 +105,7 @@ class Checkpoints:
                 raise DiskError(f"{target}: could not be saved: {error}; {advice(run_dir)}") from None
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-            self._drop_old(run_dir)
+            self.drop_old(run_dir, step)
         return target
 
     def best_of(self, run_dir: Path) -> tuple[int, float] | None:
@@ -118,10 +118,13 @@ class Checkpoints:
                     found.append((int(manifest["step"]), float(value)))
         return max(found, key=lambda pair: (pair[1], -pair[0]), default=None)
 
-    def _drop_old(self, run_dir: Path) -> None:
+    def drop_old(self, run_dir: Path, step: int) -> None:
+        """Keep the newest ``keep`` up to ``step``, and the best; later ones did not verify and will be written over."""
         best = self.best_of(run_dir) if self.best else None
-        for folder in folders(run_dir)[self.keep :] if self.keep else []:
-            if best is None or folder != folder_of(run_dir, best[0]):
+        known = [saved for saved in steps_saved(run_dir) if saved <= step]
+        for old in known[self.keep :] if self.keep else []:
+            if best is None or old != best[0]:
+                folder = folder_of(run_dir, old)
                 going = folder.with_name(f".drop_{folder.name}")
                 shutil.rmtree(going, ignore_errors=True)
                 folder.rename(going)  # whole or not at all

@@ -171,8 +171,7 @@ class Run(Player):
         parts = {"learner": self.learner.state_dict(), "run": state}
         with self.clock.phase("save"), patience("disk", "writing a checkpoint", writing_s(self.policy)):
             self.checkpoints.save(self.folder, self.step, parts, self.policy.save, self.metrics)
-            if self.checkpoints.batches:
-                forget(self.folder, self.checkpoints.keep)
+            forget(self.folder, self.checkpoints.keep)
         self.saved = self.step
 
     def keep(self, groups: Sequence[Group], metrics: Mapping[str, float] | None = None, error: str = "") -> Path:
@@ -216,6 +215,8 @@ class Run(Player):
         self.validated, self.saved = state.get("validated", self.step), self.step
         if "logs" in state:
             cut(self.folder, state["logs"])
+        self.checkpoints.drop_old(self.folder, self.step)
+        forget(self.folder, self.checkpoints.keep)
 
 
 def writing_s(policy: Policy) -> float:

@@ -38,22 +38,23 @@ from agentrl.log.files import read_json, read_lines
 
 CLOCKS = ("time/", "speed/", "memory/")
 TINY = [
-    "env=tool_planning", "tasks_per_step=2", "rollout.group_size=2", "env.max_turns=3", "learner.minibatches=1",
+    "env=tool_planning", "tasks_per_step=2", "env.max_turns=3", "learner.minibatches=1",
     "steps=3", "eval.tasks=2", "eval.samples=1", "eval.val_tasks=2", "checkpoint.every=1", "log=files", "device=cpu",
     "watchdog.quiet_s=0",
 ]  # fmt: skip
 BEST = "checkpoint.best=val/sampled_return checkpoint.keep=1 checkpoint.batches=true"
+TWO = "rollout.group_size=2"
 WARM = "warmstart=sft warmstart.steps=2 warmstart.tasks_per_step=2 warmstart.folder={place}/warm"
 STALE = "max_staleness=1 learner.old_logprobs=recompute learner.tis_cap=2.0"
 SCENARIOS = {
-    "train": "method=grpo eval.every=2",
-    "keep_best": f"method=vspo eval.every=1 {BEST}",
-    "critic": "method=ppo checkpoint.every=2",
-    "no_checkpoint": "method=dapo checkpoint.every=0",
-    "warmstart": f"method=grpo method.kl_coef=0.05 {WARM}",
-    "rro": "method=rro steps=2",
-    "flowing": "method=grpo schedule=flowing schedule.env_threads=0",
-    "ahead": f"method=dapo {STALE}",
+    "train": f"method=grpo {TWO} eval.every=2",
+    "keep_best": f"method=vspo {TWO} eval.every=1 {BEST}",
+    "critic": f"method=ppo {TWO} checkpoint.every=2",
+    "no_checkpoint": f"method=dapo {TWO} checkpoint.every=0",
+    "warmstart": f"method=grpo {TWO} method.kl_coef=0.05 {WARM}",
+    "rro": "method=rro rollout.rollouts=2 steps=2",
+    "flowing": f"method=grpo {TWO} schedule=flowing schedule.env_threads=0",
+    "ahead": f"method=dapo {TWO} {STALE}",
 }
 RECIPE = f"""
 _target_: agentrl.experiment.Comparison
@@ -61,9 +62,10 @@ title: Killed
 source: ours
 words: [{", ".join(TINY)}, steps=2, eval.before=false]
 scales: {{laptop: {{seeds: [0], words: []}}}}
-rows: {{GRPO: {{words: [method=grpo]}}, SFT: {{words: [method=sft]}}}}
+rows: {{GRPO: {{words: [method=grpo, {TWO}]}}, SFT: {{words: [method=sft]}}}}
 columns: {{SR: {{value: success}}}}
 """
+OWN = ("seconds", "logs", "start", "validated")  # of a checkpoint: clocks, paths, lengths of lines with clocks
 MUTATIONS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod")
 
 
