@@ -51,7 +51,6 @@ def replay(cfg: Config) -> dict[str, Any]:
     step = int(cfg.step) or max(steps_kept(folder), default=0)
     updates = config.build(of_run.learner).updates
     base, steps = way(folder, step, updates)
-    of_run.device = of_run.device if cfg.device is None else cfg.device
     learner, method = learns(of_run, folder, base, load(folder, steps[0]))
     print(f"replaying {folder} from {f'the checkpoint of step {base}' if base else 'its start'} to step {step}")
     found = []
