@@ -326,10 +326,8 @@ def _ready(command: Command, cfg: Any) -> Any:
     if command.keeps:
         cfg.run_dir = hydra.runtime.output_dir
         if not cfg.get("resume") and (Path(cfg.run_dir) / "config.yaml").exists():
-            raise ConfigError(
-                f"run_dir={cfg.run_dir}: holds a run already; continue it with resume={cfg.run_dir}, delete it, or "
-                "choose another folder"
-            )
+            more = f"continue it with resume={cfg.run_dir}, " if "resume" in cfg else ""
+            raise ConfigError(f"run_dir={cfg.run_dir}: holds a run already; {more}delete it, or choose another folder")
     if cfg.get("resume"):
         cfg = resumed(cfg, list(hydra.overrides.task))
     check(cfg)
