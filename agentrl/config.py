@@ -81,7 +81,6 @@ class Words:
     split: str = "train"
     task: str | None = None
     run: str | None = None
-    step: int = 0
     gpus: int = 0
     corpus: str = ""
     port: int = 0
@@ -99,7 +98,7 @@ class Words:
     dtype: str = ""
 
     def __post_init__(self) -> None:
-        least = {"steps": 0, "step": 0, "tasks_per_step": 1, "seed": 0, "seconds": 0.1}
+        least = {"steps": 0, "tasks_per_step": 1, "seed": 0, "seconds": 0.1}
         if self.max_staleness not in (0, 1):
             raise ValueError(f"max_staleness: got {self.max_staleness}, expected 0 or 1 batch")
         wrong = [(name, low) for name, low in least.items() if getattr(self, name) < low]

@@ -48,7 +48,7 @@ def replay(cfg: Config) -> dict[str, Any]:
     if not cfg.run:
         raise ConfigError("agentrl replay: got no run; name its folder: agentrl replay RUN_DIR step=N")
     of_run = config.load(folder / "config.yaml")
-    step = int(cfg.step) or max(steps_kept(folder), default=0)
+    step = int(cfg.step or 0) or max(steps_kept(folder), default=0)
     updates = config.build(of_run.learner).updates
     base, steps = way(folder, step, updates)
     learner, method = learns(of_run, folder, base, load(folder, steps[0]))

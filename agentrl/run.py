@@ -40,8 +40,7 @@ from agentrl.types import Group, Task
 from agentrl.warmstart import Start
 from agentrl.watchdog import beat, patience
 
-#: seconds in which an environment must have read its data, and an engine be up (vLLM compiles on a GPU).
-WORLD_S, ENGINE_S = 600.0, 600.0
+WORLD_S, ENGINE_S = 600.0, 600.0  # in which data must be read, and an engine be up (vLLM compiles on a GPU)
 
 
 @dataclass
@@ -179,8 +178,7 @@ class Run(Player):
         it reported, or with the ``error`` with which it refused. Gives the file."""
         digest = "" if metrics is None else weights_digest(self.policy.named_weights())
         start = asdict(self.start) if self.start else None
-        kept = Kept(self.step + self.updates, self.step, groups, digest, metrics or {}, error, start)
-        return keep(self.folder, kept)
+        return keep(self.folder, Kept(self.step + self.updates, self.step, groups, digest, metrics or {}, error, start))
 
     def begin(self) -> None:
         """Take the weights the run starts from; a KL term is measured from them. Raises CheckpointError."""
@@ -213,8 +211,7 @@ class Run(Player):
         if state["ahead"] is not None:
             self.ahead.ready = [group_from_json(group) for group in state["ahead"]]
         self.validated, self.saved = state.get("validated", self.step), self.step
-        if "logs" in state:
-            cut(self.folder, state["logs"])
+        cut(self.folder, state.get("logs", lengths(self.folder)))
         self.checkpoints.drop_old(self.folder, self.step)
         forget(self.folder, self.checkpoints.keep)
 

@@ -258,7 +258,7 @@ def _training(name: str, words: str) -> Scenario:
         return ["train", f"resume={place}/run"] if (place / "run/config.yaml").is_file() else first(place)
 
     def left(place: Path) -> dict[str, Any]:
-        warm = {"drafts": [], "warm": []}
+        warm: dict[str, list[str]] = {"drafts": [], "warm": []}
         for path in sorted((place / "warm").glob("*")):
             warm["drafts" if path.name.startswith(".") else "warm"] += [
                 path.name,

@@ -33,8 +33,8 @@ def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def again(run: Path, step: int = 0) -> dict[str, object]:
-    return replay(config.compose("replay", [f"run={run}", f"step={step}"]))
+def again(run: Path, step: int | None = None) -> dict[str, object]:
+    return replay(config.compose("replay", [f"run={run}", *([f"step={step}"] if step else [])]))
 
 
 def test_every_batch_is_learned_from_again_bit_for_bit(run: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -94,7 +95,7 @@ MOMENTS = {
     "first_batch": lambda: before(loop, "one_batch", lambda _: True, kill),
     "after_a_batch": lambda: before(loop, "evaluate", lambda run, moment: moment == "val" and run.step == 2, kill),
     "between_two_names": lambda: before(checkpoint, "to_disk", lambda path: path.name == "checkpoints", kill),
-    "old_going": lambda: before(checkpoint.shutil, "rmtree", lambda path, *_: path.name == ".drop_step_000001", kill),
+    "old_going": lambda: before(shutil, "rmtree", lambda path, *_: path.name == ".drop_step_000001", kill),
     "summary": lambda: before(loop, "finish", lambda *_: True, kill),
 }
 
