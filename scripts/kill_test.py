@@ -244,9 +244,7 @@ def left_of(run_dir: Path) -> dict[str, Any]:
             found[str(path.relative_to(run_dir))] = _sha256(path)
     for path in sorted((run_dir / "checkpoints").glob("*/run.json")):
         state = json.loads(path.read_text())
-        found[str(path.relative_to(run_dir))] = {
-            n: v for n, v in state.items() if n not in ("seconds", "logs", "start")
-        }
+        found[str(path.relative_to(run_dir))] = {name: state[name] for name in state if name not in OWN}
     return found
 
 
