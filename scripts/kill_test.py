@@ -89,7 +89,8 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command whose files lie in ``place``; ``again`` gives the words that go on (none: all is done), ``left`` what is compared."""
+    """A command whose files lie in ``place``; ``again`` gives the words that go on (none: it is done), ``left`` what is
+    compared."""
 
     name: str
     words: Callable[[Path], list[str]]
