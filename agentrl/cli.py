@@ -60,6 +60,8 @@ COMMANDS: Mapping[str, Command] = {
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
+    "view": Command("view", "a run's plays as one HTML page", "agentrl.viewer.view:view", takes="run"),
+    "show": Command("show", "a run's plays in the terminal", "agentrl.viewer.show:show", takes="run"),
     "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
     "env check": Command(
         "env_tool",
@@ -174,9 +176,12 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _keyed(rest: list[str], key: str) -> list[str]:
-    """The words with a first bare one (no ``=``, no flag) given to ``key``."""
-    bare = key and rest and "=" not in rest[0] and not rest[0].startswith("-")
-    return [f"{key}={rest[0]}", *rest[1:]] if bare else rest
+    """The words with a first bare one given to ``key``: it names a folder, or has no ``=`` and is no flag."""
+    first = rest[0] if rest else ""
+    if not key or not first or first.startswith("-") or ("=" in first and not Path(first).is_dir()):
+        return rest
+    plain = re.fullmatch(r"[\w./-]+", first)  # anything else would mean something in an override
+    return [f"{key}={first if plain else json.dumps(first, ensure_ascii=False)}", *rest[1:]]
 
 
 def _usage() -> str:

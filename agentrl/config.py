@@ -81,6 +81,10 @@ class Words:
     split: str = "train"
     task: str | None = None
     run: str | None = None
+    step: int | None = None
+    play: str | None = None
+    colour: str = "mask"
+    open: bool = True
     gpus: int = 0
     corpus: str = ""
     port: int = 0

@@ -40,7 +40,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement"},
-    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export"},
+    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "viewer"},
     {"cli"},
     {"__main__"},
 ]
@@ -54,7 +54,7 @@ DOORS = {
     "peft": {"model"},
     "safetensors": {"model", "checkpoint"},
     "wandb": {"log"},
-    "rich": {"log", "cli", "play_env", "plan"},
+    "rich": {"log", "cli", "play_env", "plan", "viewer"},
     "matplotlib": {"log"},
     "vllm": {"engine"},
     "scipy": {"stats"},

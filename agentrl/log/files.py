@@ -116,6 +116,7 @@ def record(
         "copy": group.copy,
         "weight": group.weight,
         "task": trajectory.task.id,
+        "family": trajectory.task.family,
         "member": trajectory.member,
         "stop": str(trajectory.stop),
         "success": trajectory.success,
@@ -151,10 +152,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a JSON-lines file; a last line cut off by a kill is left out."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for text in path.read_bytes().split(b"\n") if path.is_file() else []:  # str.splitlines knows more line breaks
         try:
             lines.append(json.loads(text))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return lines
 
@@ -172,7 +173,9 @@ def _reopen(path: Path, keep: int) -> IO[str]:
                 break
             whole += len(line)
     os.truncate(path, whole)
-    return path.open("a", encoding="utf-8")
+    return path.open(
+        "a", encoding="utf-8", errors="backslashreplace"
+    )  # half a surrogate pair is no UTF-8: as an escape
 
 
 def _step(line: bytes) -> float:
