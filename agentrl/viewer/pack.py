@@ -2,9 +2,9 @@
 
 A block is base64 of gzip of JSON. ``index`` holds a column for each fact that the list filters by; ``text0``,
 ``text1``, ... every distinct text once; ``plays0``, ... the turns of ``PLAYS`` plays each, with texts by number;
-``pieces`` the text of each token. In a turn: ``a`` action, ``o`` observation (role, text), ``p`` prompt (how many tokens it shares with
-the tokens so far, the ids after these), ``i`` sampled ids, and one number for each of these, or one for all: ``l``
-logprobs of the engine, ``d`` advantages, ``g`` logprobs of the learner, ``h`` entropies (nats).
+``pieces`` the text of each token. In a turn: ``a`` action, ``o`` observation (role, text), ``p`` prompt (how many
+tokens it shares with those so far, the ids after these), ``i`` sampled ids, and one number for each of these, or one for
+all: ``l`` logprobs of the engine, ``d`` advantages, ``g`` logprobs of the learner, ``h`` entropies (nats).
 """
 
 from __future__ import annotations
@@ -92,10 +92,8 @@ class Packer:
         self._blocks["pieces"] = _block({"ids": ids, "texts": texts})
         starts = self._put_texts()
         scales = {key: _high(values) for key, values in self._largest.items() if values}
-        return Packed(
-            {"plays": count, "block": PLAYS, "texts": len(self._texts.numbers), "textStarts": starts, "scales": scales},
-            self._blocks,
-        )
+        known = {"plays": len(self._ends), "block": PLAYS, "texts": len(self._texts.numbers)}
+        return Packed({**known, "textStarts": starts, "scales": scales}, self._blocks)
 
     def _close(self) -> None:
         self._blocks[f"plays{(len(self._ends) - 1) // PLAYS}"] = _block(self._open)
@@ -120,7 +118,8 @@ class Packer:
 
     def _packed(self, play: Play) -> dict[str, Any]:
         parts = {visible(str(key)): number(value) for key, value in (play.get("reward_parts") or {}).items()}
-        packed = {"parts": parts, "first": self._said(play.get("first_observation") or []), "turns": []}
+        first = self._said(play.get("first_observation") or [])
+        packed: dict[str, Any] = {"parts": parts, "first": first, "turns": []}
         if play.get("error"):
             packed["error"] = self._texts.of(play["error"])
         before: list[int] = []

@@ -37,6 +37,7 @@ class Page {
     if (!KNOWN.includes(this.state.colour)) this.state.colour = "mask";
     for (const key of FILTERS) at(`f-${key}`).value = this.state[key] || (at(`f-${key}`).tagName === "SELECT" ? ANY : "");
     this.filter();
+    this.reveal();
   }
 
   /** Change the state, and the address with it. */
@@ -66,10 +67,13 @@ class Page {
   }
 
   controls() {
-    const choices = { success: [ANY, "yes", "no"], stop: [ANY, ...this.index.stops], sort: ["in order", ...Object.keys(SORTS)] };
-    const said = { success: "success: ", stop: "end: ", sort: "" };
+    const choices = {
+      success: [[ANY, "all outcomes"], ["yes", "success"], ["no", "no success"]],
+      stop: [[ANY, "all endings"], ...this.index.stops.map((stop) => [stop, stop])],
+      sort: [USUAL.sort, ...Object.keys(SORTS)].map((order) => [order, order]),
+    };
     for (const [key, values] of Object.entries(choices))
-      at(`f-${key}`).append(...values.map((value) => Object.assign(element("option", "", `${said[key]}${value}`), { value })));
+      at(`f-${key}`).append(...values.map(([value, label]) => Object.assign(element("option", "", label), { value })));
     at("filters").addEventListener("submit", (event) => event.preventDefault());
     at("filters").addEventListener("input", () => {
       const value = (key) => (at(`f-${key}`).value === ANY ? "" : at(`f-${key}`).value);

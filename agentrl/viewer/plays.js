@@ -23,7 +23,8 @@ function successMark(success) {
 
 /** Reward, its parts and what the environment paid. */
 function rewardTable(play) {
-  const rows = [["reward", play.reward], ...Object.entries(play.parts), ["env return", play.env]];
+  const rows = [["reward", play.reward], ...Object.entries(play.parts)];
+  if (!("return" in play.parts)) rows.push(["env return", play.env]);
   const list = element("dl", "rewards");
   for (const [name, value] of rows) list.append(element("div", "", element("dt", "", name), element("dd", "", figure(value))));
   return list;
@@ -40,7 +41,7 @@ function turnNode(turn, number, view) {
   if (!turn.parsed) line.append(element("span", "minus", "off grammar"));
   if (turn.finish === "length") line.append(element("span", "minus", "cut at the limit"));
   line.append(element("span", "faint", `${turn.ids.length} tokens, version ${turn.version}`));
-  if (turn.info) line.append(element("span", "faint info", turn.info));
+  if (turn.info) line.append(textNode(turn.info, "faint info"));
   const node = element("article", "turn", line);
   if (view.prompts) node.append(promptTokens(turn, view.texts));
   node.append(sampledTokens(turn, view.texts, view.colour), ...messageNodes(turn.said));
@@ -63,7 +64,8 @@ function columnsNode(plays, view, choose) {
   for (const play of plays) {
     const title = button("name", `${play.name}`, () => choose(play.number));
     const top = element("div", play.number === view.number ? "cell top chosen" : "cell top", title, successMark(play.success));
-    top.append(rewardTable(play), element("div", "faint", `${play.task} · ${playFacts(play).slice(3).join(" · ")}`));
+    top.append(rewardTable(play), element("div", "faint", playFacts(play).slice(3).join(" · ")));
+    if (plays.some((other) => other.task !== play.task)) top.append(element("div", "faint", play.task));
     node.append(top);
   }
   const shared = plays.every((play) => JSON.stringify(play.first) === JSON.stringify(plays[0].first));

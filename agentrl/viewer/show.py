@@ -17,6 +17,7 @@ from agentrl.viewer.reading import Pieces, Play, RunFolder, name, open_run
 from agentrl.viewer.text import visible
 
 LISTED = 40  # plays of a table; more are counted
+TITLES = ("play", "task", "success", "reward", "turns", "tokens", "end")
 CLIP = 2000  # characters of one text; more are counted
 SURPRISE = (0.3, 1.5, 3.0)  # nats: where colours change
 GAP = (1e-4, 1e-2, 1e-1)  # nats
@@ -77,18 +78,26 @@ def _group(play: Play) -> tuple[int, int]:
 
 
 def _table(console: Console, plays: Sequence[Play], count: int) -> None:
-    """These plays, and how many more there are."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("play", "task", "success", "reward", "turns", "tokens", "end"):
-        table.add_column(title, justify="right" if title in ("reward", "turns", "tokens") else "left")
-    for play in plays:
-        tokens = sum(len(turn["action_ids"]) for turn in play["turns"])
-        won = Text("yes", "green") if play["success"] else Text("no", "red")
-        cells = (name(play), play["task"], won, f"{play['reward']:.3g}", len(play["turns"]), tokens, play["stop"])
-        table.add_row(*(cell if isinstance(cell, Text) else _line(cell) for cell in cells))
-    console.print(table)
+    """These plays, and how many more there are: a table in a terminal, lines with tabs elsewhere."""
+    rows = [[_line(cell) for cell in _cells(play)] for play in plays]
+    if console.is_terminal:
+        table = Table(box=None, pad_edge=False)
+        for title in TITLES:
+            table.add_column(title, justify="right" if title in ("reward", "turns", "tokens") else "left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    else:
+        for line in (TITLES, *rows):
+            console.print(Text("\t".join(str(cell) for cell in line)))
     if count > len(plays):
         console.print(Text(f"and {count - len(plays)} more; step=, task= and play= choose", style="dim"))
+
+
+def _cells(play: Play) -> tuple[object, ...]:
+    tokens = sum(len(turn["action_ids"]) for turn in play["turns"])
+    success = "yes" if play["success"] else "no"
+    return name(play), play["task"], success, f"{play['reward']:.3g}", len(play["turns"]), tokens, play["stop"]
 
 
 @dataclass(frozen=True)
