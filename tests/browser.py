@@ -1,8 +1,9 @@
-"""A real browser for pages that agentrl writes; tests that ask for it are skipped, with the reason, where there is none."""
+"""A real browser for pages that agentrl writes; where there is none, tests that ask for it are skipped and say why."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,18 @@ def program() -> str:
     if found is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     return found
+
+
+def until(tab: Any, expression: str, *arguments: Any, deadline_s: float = 30.0) -> Any:
+    """The value of a JavaScript expression as soon as it is true; the driver's own waiting is refused by a strict policy.
+
+    Fails when the deadline passes.
+    """
+    end = time.monotonic() + deadline_s
+    while not (value := tab.evaluate(expression, *arguments)):
+        assert time.monotonic() < end, f"not true within {deadline_s:g} s: {expression}"
+        time.sleep(0.01)
+    return value
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ FLOORS: list[set[str]] = [
         "answers",
     },
     {"summarizer"},
-    {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
+    {"chat", "envs", "rewards", "engine", "overrides", "samples", "seen", "tally", "methods"},
     {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
     {"warmstart"},
@@ -69,7 +69,7 @@ DOORS = {
     "gymnasium": {"envs"},
     "regex": {"envs"},
     "torch": {
-        "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
+        "batch", "device", "ops", "digest", "seen", "tally", "samples", "methods", "model", "engine", "learner", "sync",
         "checkpoint", "explain", "critic", "cluster", "endpoint", "export",
     },
 }  # fmt: skip

@@ -168,7 +168,12 @@ class Search {
     this.blocks = [];
     this.last = { query: "", hits: null };
     this.done = false;
-    this.ready = this.load();
+  }
+
+  /** Resolves when there is all to search in; reading begins with the first who asks. */
+  get ready() {
+    this.reading ??= this.load();
+    return this.reading;
   }
 
   async load() {
@@ -179,6 +184,7 @@ class Search {
       this.blocks.push({ joined: texts.join("\0"), starts });
     }
     this.done = true;
+    performance.mark("searchable");
   }
 
   /** hits[i] is 1 where an action, an observation or an error of play i holds the query; null for an empty one. */

@@ -3,8 +3,8 @@
 A block is base64 of gzip of JSON. ``index`` holds a column for each fact that the list filters by; ``text0``,
 ``text1``, ... every distinct text once; ``plays0``, ... the turns of ``PLAYS`` plays each, with texts by number;
 ``pieces`` the text of each token. In a turn: ``a`` action, ``o`` observation (role, text), ``p`` prompt (how many
-tokens it shares with those so far, the ids after these), ``i`` sampled ids, and one number for each of these, or one for
-all: ``l`` logprobs of the engine, ``d`` advantages, ``g`` logprobs of the learner, ``h`` entropies (nats).
+tokens it shares with those so far, the ids after these), ``i`` sampled ids, and one number for each of these, or one
+for all: ``l`` logprobs of the engine, ``d`` advantages, ``g`` logprobs of the learner, ``h`` entropies (nats).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from agentrl.viewer.pack import Packer
 from agentrl.viewer.page import page as html
 from agentrl.viewer.reading import open_run
 from agentrl.viewer.view import view
-from tests.browser import browser
+from tests.browser import browser, until
 from tests.viewer.made import many, play, run_of, turn
 
 __all__ = ["browser"]
@@ -45,7 +45,7 @@ def opened(browser: Any) -> Iterator[Open]:
         tab.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         tab.on("request", lambda one: one.url.startswith(path.as_uri()) or wrong.append(f"request: {one.url}"))
         tab.goto(f"{path.as_uri()}#{fragment}")
-        tab.wait_for_function("document.body.dataset.drawn")
+        until(tab, "document.body.dataset.drawn")
         return tab
 
     go.wrong = wrong  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ def drawn(tab: Any, act: Callable[[], Any]) -> None:
     """Do something and wait until the page has drawn what it asks for."""
     before = tab.evaluate("page.drawn")
     act()
-    tab.wait_for_function("(before) => page.drawn > before && +document.body.dataset.drawn === page.drawn", arg=before)
+    until(tab, "(before) => page.drawn > before && +document.body.dataset.drawn === page.drawn", before)
 
 
 def fill(tab: Any, **filters: str) -> list[str]:
@@ -75,8 +75,9 @@ def fill(tab: Any, **filters: str) -> list[str]:
     for key, value in filters.items():
         field = tab.locator(f"#f-{key}")
         field.select_option(value) if key in ("stop", "success", "sort") else field.fill(value)
-    tab.wait_for_function("page.search.done")
-    return list(tab.evaluate("page.filter() ?? page.found.map((i) => page.index.name(i))"))
+    return list(
+        tab.evaluate("page.search.ready.then(() => (page.filter(), page.found.map((i) => page.index.name(i))))")
+    )
 
 
 def test_filters_count_right(opened: Open, shop: Path) -> None:
@@ -86,7 +87,7 @@ def test_filters_count_right(opened: Open, shop: Path) -> None:
     def names(fits: Callable[[dict[str, Any]], bool]) -> list[str]:
         return [f"{p['step']}.{p['group']}.{p['member']}" for p in plays if fits(p)]
 
-    assert fill(tab) == names(lambda p: True)
+    assert fill(tab) == names(bool)
     assert fill(tab, **{"from": "2"}) == names(lambda p: p["step"] >= 2)
     assert fill(tab, to="2", low=".25", high="0.5") == names(lambda p: p["step"] == 2 and 0.25 <= p["reward"] <= 0.5)
     tab.locator("#all").click()
@@ -109,10 +110,10 @@ def test_the_list_holds_what_is_seen(opened: Open, tmp_path: Path) -> None:
     tab = opened(written(run_of(tmp_path / "run", plays)))
     assert 5 < counts(tab, ".row") < 40
     tab.evaluate("at('list').scrollTop = 1e9")
-    tab.wait_for_function("document.querySelector('.row:last-child .faint').textContent.startsWith('step 150 · 9.0')")
+    until(tab, "document.querySelector('.row:last-child .faint').textContent.startsWith('step 150 · 9.0')")
     assert counts(tab, ".row") < 40
     assert counts(tab, "#strip .bar.won") == 75  # bars of two steps each
-    assert tab.evaluate("document.querySelector('#strip title').textContent") == "step 1–2: 2 of 20 plays succeed"
+    assert tab.evaluate("document.querySelector('#strip title').textContent") == "step 1\u20132: 2 of 20 plays succeed"
 
 
 def test_colours_are_those_of_the_tokens(opened: Open, shop: Path) -> None:
@@ -289,7 +290,8 @@ def test_the_policy_stops_what_gets_in_all_the_same(opened: Open, shop: Path) ->
               document.body.append(script);
               const box = document.createElement("div");
               document.body.append(box);
-              box.innerHTML = `<img src="${home}/img" onerror="globalThis.hit = 1"><iframe src="${home}/frame"></iframe>`;
+              box.innerHTML = `<img src="${home}/img" onerror="globalThis.hit = 1">
+                               <iframe src="${home}/frame"></iframe>`;
               await fetch(`${home}/fetch`).catch(() => {});
               await new Promise((done) => setTimeout(done, 300));
               return stopped;

@@ -121,7 +121,7 @@ def module_message(text: str) -> Any:
     return Message("assistant", text)
 
 
-def test_the_policy_names_this_script_and_style(tmp_path: Path) -> None:
+def test_the_policy_names_this_script_and_style() -> None:
     text = page(packed(many()), {"run": "</script><b>", "about": {}, "untold": ""}, "<i>title")
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
