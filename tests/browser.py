@@ -27,7 +27,7 @@ def program() -> str:
 
 
 def until(tab: Any, expression: str, *arguments: Any, deadline_s: float = 30.0) -> Any:
-    """The value of a JavaScript expression as soon as it is true; the driver's own waiting is refused by a strict policy.
+    """The value of a JavaScript expression as soon as it is true. A strict policy refuses the driver's own waiting.
 
     Fails when the deadline passes.
     """

@@ -67,8 +67,8 @@ class Page {
 
   controls() {
     const choices = {
-      success: [[ANY, "all outcomes"], ["yes", "success"], ["no", "no success"]],
-      stop: [[ANY, "all endings"], ...this.index.stops.map((stop) => [stop, stop])],
+      success: [[ANY, "outcome"], ["yes", "success"], ["no", "no success"]],
+      stop: [[ANY, "ending"], ...this.index.stops.map((stop) => [stop, stop])],
       sort: [USUAL.sort, ...Object.keys(SORTS)].map((order) => [order, order]),
     };
     for (const [key, values] of Object.entries(choices))
@@ -183,8 +183,10 @@ class Page {
     const place = this.found.indexOf(this.number);
     const list = at("list");
     if (place < 0) return;
-    if (place * ROW < list.scrollTop) list.scrollTop = place * ROW;
-    if ((place + 1) * ROW > list.scrollTop + list.clientHeight) list.scrollTop = (place + 1) * ROW - list.clientHeight;
+    const [low, high] = [list.scrollTop, list.scrollTop + list.clientHeight - ROW];
+    const far = place * ROW < low - ROW || place * ROW > high + ROW;
+    if (far) list.scrollTop = (place + 0.5) * ROW - list.clientHeight / 2;
+    else list.scrollTop = Math.min(place * ROW, Math.max(low, (place + 1) * ROW - list.clientHeight));
   }
 
   /** By so many places along the list, or along the group. */

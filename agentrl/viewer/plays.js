@@ -76,7 +76,7 @@ function columnsNode(plays, view, choose) {
   for (let i = 0; i < longest; i++)
     for (const play of plays) {
       const turn = play.turns[i];
-      const same = turn && play !== base && base.turns[i]?.action === turn.action;
+      const same = turn && play !== base && play.task === base.task && base.turns[i]?.action === turn.action;
       node.append(element("div", same ? "cell same" : "cell", ...(turn ? [turnNode(turn, i + 1, view)] : [])));
     }
   return node;
