@@ -81,7 +81,6 @@ class Words:
     split: str = "train"
     task: str | None = None
     run: str | None = None
-    step: int | None = None
     play: str | None = None
     colour: str = "mask"
     open: bool = True

@@ -130,6 +130,31 @@ class Index {
     };
   }
 
+  /** Plays of a step, those of the same task first, then those of its family. */
+  alike(number, step) {
+    const { task, family, member } = this;
+    const rank = (i) => (task[i] === task[number] ? 0 : family[i] === family[number] ? 1 : 2);
+    const plays = [];
+    for (let i = 0; i < this.count; i++) if (this.step[i] === step && i !== number) plays.push(i);
+    const near = (i) => Math.abs(member[i] - member[number]);
+    return plays.sort((a, b) => rank(a) - rank(b) || near(a) - near(b) || a - b);
+  }
+
+  /** The play of another step that says most beside this one: of the same task or family, and as far away as can be. */
+  likeness(number) {
+    const { task, family, step, allSteps } = this;
+    const away = (i) => Math.abs(step[i] - step[number]);
+    const rank = (i) => (task[i] === task[number] ? 0 : 1);
+    let best = -1;
+    for (let i = 0; i < this.count; i++) {
+      if (step[i] === step[number] || (task[i] !== task[number] && family[i] !== family[number])) continue;
+      if (best < 0 || rank(i) < rank(best) || (rank(i) === rank(best) && away(i) > away(best))) best = i;
+    }
+    const [first, last] = [allSteps[0], allSteps.at(-1)];
+    const far = step[number] - first > last - step[number] ? first : last;
+    return this.alike(number, best < 0 ? far : step[best])[0] ?? number;
+  }
+
   /** The plays that pass a filter, in its order. `hits[i]`: does play i hold the text that is sought (null: none is)? */
   filtered(filter, hits) {
     const edge = (text, none) => (text.trim() === "" || Number.isNaN(Number(text)) ? none : Number(text));

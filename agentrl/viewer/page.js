@@ -1,7 +1,6 @@
 // The page: filters and list on the left, the chosen play on the right; all of it also by keys and by links.
 
 const ROW = 44; // pixels of a row of the list
-const BARS = 120; // most bars of the strip
 const ANY = "any";
 const KEYS = [
   ["j k  ↓ ↑", "next and previous play of the list"],
@@ -22,6 +21,7 @@ class Page {
     this.search = new Search(index);
     this.state = readLink(location.hash);
     this.drawn = 0; // numbers drawings, so that a slow one does not overwrite a later one
+    this.scene = ""; // which plays are on the screen, and how
     this.found = [];
     this.heading();
     this.controls();
@@ -110,43 +110,12 @@ class Page {
     at("count").textContent = count === this.index.count ? `${count.toLocaleString("en")} plays` : `${count.toLocaleString("en")} of ${this.index.count.toLocaleString("en")}`;
     at("rate").textContent = count ? `${((100 * won) / count).toFixed(0)} % succeed` : "no play fits the filters";
     at("rows").style.height = `${count * ROW}px`;
-    this.strip();
+    const strip = stripNode(this.index, this.found, (first, last) => {
+      this.set({ from: `${first}`, to: `${last}` });
+      this.follow();
+    });
+    at("strip").replaceChildren(strip);
     this.show();
-  }
-
-  /** Success by step, of the plays in the list; a click on a bar keeps its steps alone. */
-  strip() {
-    const steps = this.index.allSteps;
-    const size = Math.ceil(steps.length / BARS);
-    const count = Math.ceil(steps.length / size);
-    const place = new Map(steps.map((step, i) => [step, Math.floor(i / size)]));
-    const [plays, wins] = [new Array(count).fill(0), new Array(count).fill(0)];
-    for (const i of this.found) {
-      plays[place.get(this.index.step[i])]++;
-      wins[place.get(this.index.step[i])] += this.index.success[i];
-    }
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", `0 0 ${count} 30`);
-    svg.setAttribute("preserveAspectRatio", "none");
-    for (let i = 0; i < count; i++) {
-      const [first, last] = [steps[i * size], steps[Math.min((i + 1) * size, steps.length) - 1]];
-      const share = plays[i] ? wins[i] / plays[i] : 0;
-      for (const [name, height] of [["bar", plays[i] ? 30 : 1], ["bar won", 30 * share]]) {
-        const bar = document.createElementNS(svg.namespaceURI, "rect");
-        const box = { x: i + 0.08, y: 30 - height, width: 0.84, height, class: name };
-        for (const [key, value] of Object.entries(box)) bar.setAttribute(key, value);
-        const title = document.createElementNS(svg.namespaceURI, "title");
-        title.textContent = `step ${first}${last === first ? "" : `–${last}`}: ${wins[i]} of ${plays[i]} plays succeed`;
-        bar.append(title);
-        bar.addEventListener("click", () => {
-          this.set({ from: `${first}`, to: `${last}` });
-          this.follow();
-        });
-        svg.append(bar);
-      }
-    }
-    at("strip").replaceChildren(svg);
-    at("strip").setAttribute("aria-label", "share of successful plays by step");
   }
 
   /** The rows of the list that can be seen, and no others. */
@@ -214,43 +183,28 @@ class Page {
     at("top").replaceChildren(...this.top(chosen, numbers[1]));
     const whole = this.state.show === "play";
     at("view").replaceChildren(whole ? playNode(chosen, view) : columnsNode(plays, view, (number) => this.choose(number, "play")));
-    at("view").scrollTop = 0;
-    this.highlight();
+    const scene = `${this.state.show} ${numbers}`;
+    if (scene !== this.scene) this.rewind();
+    this.scene = scene;
+    highlight(at("view"), this.state.text.toLowerCase());
     document.body.dataset.drawn = drawing;
     performance.mark("drawn");
     setTimeout(() => this.search.ready, 100); // what stands on the screen comes first
   }
 
+  /** To the first turn, and to the column of the chosen play. */
+  rewind() {
+    const view = at("view");
+    const column = view.querySelector(".top.chosen");
+    const hidden = column && column.offsetLeft + column.offsetWidth > view.clientWidth;
+    view.scrollTo(hidden ? column.offsetLeft - 16 : 0, 0);
+  }
+
   /** The plays on the screen. */
   numbers() {
     if (this.state.show === "siblings") return this.index.siblings(this.number);
-    if (this.state.show === "steps") return [this.number, this.index.numbers.get(this.state.other) ?? this.likeness(this.number)];
+    if (this.state.show === "steps") return [this.number, this.index.numbers.get(this.state.other) ?? this.index.likeness(this.number)];
     return [this.number];
-  }
-
-  /** Plays of a step, those of the same task first, then those of its family. */
-  alike(number, step) {
-    const { task, family, member } = this.index;
-    const rank = (i) => (task[i] === task[number] ? 0 : family[i] === family[number] ? 1 : 2);
-    const plays = [];
-    for (let i = 0; i < this.index.count; i++) if (this.index.step[i] === step && i !== number) plays.push(i);
-    const near = (i) => Math.abs(member[i] - member[number]);
-    return plays.sort((a, b) => rank(a) - rank(b) || near(a) - near(b) || a - b);
-  }
-
-  /** The play of another step that says most beside this one: of the same task or family, and as far away as can be. */
-  likeness(number) {
-    const { task, family, step, allSteps } = this.index;
-    const away = (i) => Math.abs(step[i] - step[number]);
-    const rank = (i) => (task[i] === task[number] ? 0 : 1);
-    let best = -1;
-    for (let i = 0; i < this.index.count; i++) {
-      if (step[i] === step[number] || (task[i] !== task[number] && family[i] !== family[number])) continue;
-      if (best < 0 || rank(i) < rank(best) || (rank(i) === rank(best) && away(i) > away(best))) best = i;
-    }
-    const [first, last] = [allSteps[0], allSteps.at(-1)];
-    const far = step[number] - first > last - step[number] ? first : last;
-    return this.alike(number, best < 0 ? far : step[best])[0] ?? number;
   }
 
   /** What stands above the play: its name and numbers, its siblings, what is shown and how. */
@@ -287,13 +241,13 @@ class Page {
       return node;
     };
     const steps = choice(this.index.allSteps, this.index.step[other], (step) => `step ${step}`);
-    const plays = choice(this.alike(number, this.index.step[other]), other, (i) => {
+    const plays = choice(this.index.alike(number, this.index.step[other]), other, (i) => {
       const facts = this.index.facts(i);
       const same = facts.task === this.index.facts(number).task ? "same task" : facts.family === this.index.facts(number).family ? "same family" : facts.task;
       return `${facts.group}.${facts.member}  ${facts.success ? "✓" : "✗"} ${figure(facts.reward)}  ${same}`;
     });
     const to = (i) => i !== undefined && this.change({ other: this.index.name(i) });
-    steps.addEventListener("change", () => to(this.alike(number, Number(steps.value))[0]));
+    steps.addEventListener("change", () => to(this.index.alike(number, Number(steps.value))[0]));
     plays.addEventListener("change", () => to(Number(plays.value)));
     return element("div", "facts", element("span", "faint", "beside"), steps, plays);
   }
@@ -301,26 +255,6 @@ class Page {
   change(changes) {
     this.set({ play: this.index.name(this.number), ...changes });
     this.show();
-  }
-
-  /** Mark what was sought, where it stands in messages. */
-  highlight() {
-    if (!globalThis.Highlight) return;
-    const query = this.state.text.toLowerCase();
-    const ranges = [];
-    const walker = document.createTreeWalker(at("view"), NodeFilter.SHOW_TEXT);
-    while (query && ranges.length < 1000 && walker.nextNode()) {
-      const node = walker.currentNode;
-      const text = node.data.toLowerCase();
-      if (!node.parentNode.closest(".text") || text.length !== node.data.length) continue;
-      for (let from = text.indexOf(query); from >= 0; from = text.indexOf(query, from + query.length)) {
-        const range = new Range();
-        range.setStart(node, from);
-        range.setEnd(node, from + query.length);
-        ranges.push(range);
-      }
-    }
-    CSS.highlights.set("found", new Highlight(...ranges));
   }
 
   /** The numbers of the token under the pointer. */

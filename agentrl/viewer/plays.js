@@ -81,3 +81,36 @@ function columnsNode(plays, view, choose) {
     }
   return node;
 }
+
+const BARS = 120; // most bars of the strip
+
+/** Success by step of these plays, as bars; a click on one calls `choose` with its first and last step. */
+function stripNode(index, plays, choose) {
+  const steps = index.allSteps;
+  const size = Math.ceil(steps.length / BARS);
+  const count = Math.ceil(steps.length / size);
+  const place = new Map(steps.map((step, i) => [step, Math.floor(i / size)]));
+  const [counts, wins] = [new Array(count).fill(0), new Array(count).fill(0)];
+  for (const i of plays) {
+    counts[place.get(index.step[i])]++;
+    wins[place.get(index.step[i])] += index.success[i];
+  }
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${count} 30`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  for (let i = 0; i < count; i++) {
+    const [first, last] = [steps[i * size], steps[Math.min((i + 1) * size, steps.length) - 1]];
+    const share = counts[i] ? wins[i] / counts[i] : 0;
+    for (const [name, height] of [["bar", counts[i] ? 30 : 1], ["bar won", 30 * share]]) {
+      const bar = document.createElementNS(svg.namespaceURI, "rect");
+      const box = { x: i + 0.08, y: 30 - height, width: 0.84, height, class: name };
+      for (const [key, value] of Object.entries(box)) bar.setAttribute(key, value);
+      const title = document.createElementNS(svg.namespaceURI, "title");
+      title.textContent = `step ${first}${last === first ? "" : `–${last}`}: ${wins[i]} of ${counts[i]} plays succeed`;
+      bar.append(title);
+      bar.addEventListener("click", () => choose(first, last));
+      svg.append(bar);
+    }
+  }
+  return svg;
+}

@@ -140,3 +140,22 @@ function inParts(node, length, what, part, from = 0, size = CLIP) {
   });
   node.append(more);
 }
+
+/** Mark the query, in lower case, where it stands in the messages of a node. */
+function highlight(root, query) {
+  if (!globalThis.Highlight) return;
+  const ranges = [];
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (query && ranges.length < 1000 && walker.nextNode()) {
+    const node = walker.currentNode;
+    const text = node.data.toLowerCase();
+    if (!node.parentNode.closest(".text") || text.length !== node.data.length) continue;
+    for (let from = text.indexOf(query); from >= 0; from = text.indexOf(query, from + query.length)) {
+      const range = new Range();
+      range.setStart(node, from);
+      range.setEnd(node, from + query.length);
+      ranges.push(range);
+    }
+  }
+  CSS.highlights.set("found", new Highlight(...ranges));
+}
