@@ -77,3 +77,42 @@ def student(freedom: int) -> float:
     from scipy.stats import t
 
     return float(t.ppf(0.975, freedom))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given: those below .05 are false together with a chance below .05.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    adjusted, worst = [0.0] * len(ps), 0.0
+    for done, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        worst = max(worst, min(1.0, (len(ps) - done) * ps[index]))
+        adjusted[index] = worst
+    return adjusted
+
+
+def tasks_needed(variance: float, effect: float, power: float = 0.8) -> int:
+    """Tasks with which a two-sided test at 5 % finds ``effect`` with chance ``power`` (normal approximation).
+
+    ``variance`` is that of what is averaged over tasks: of the paired differences where both arms play the same tasks;
+    the sum of both arms' where each has tasks of its own (then so many for each arm).
+    """
+    z = Z95 + statistics.NormalDist().inv_cdf(power)
+    return math.ceil(z * z * variance / effect**2 - 1e-9)
+
+
+def seeds_needed(deviation: float, effect: float, power: float = 0.8, most: int = 1000) -> int | None:
+    """Pairs of runs with which a paired t test at 5 % finds ``effect``; None where ``most`` are too few.
+
+    ``deviation``: of the differences between runs of the same seed. The power is the noncentral t's, exact for normal
+    differences.
+    """
+    from scipy.stats import nct
+
+    if deviation <= 0:
+        return 2
+    for n in range(2, most + 1):
+        away, edge = effect / deviation * math.sqrt(n), student(n - 1)
+        if float(nct.sf(edge, n - 1, away) + nct.cdf(-edge, n - 1, away)) >= power:
+            return n
+    return None
