@@ -24,7 +24,7 @@ def matrix(seeds: Sequence[Mapping[str, float]], tasks: Sequence[str]) -> Floats
 
 
 def weights(tasks: int, draws: int, rng: np.random.Generator) -> Floats:
-    """How often each task comes in each draw of as many tasks with replacement: ``[draws, tasks]``, rows sum to tasks."""
+    """How often each task comes in a draw of as many with replacement: ``[draws, tasks]``, rows sum to ``tasks``."""
     return rng.multinomial(tasks, np.full(tasks, 1 / tasks), size=draws).astype(np.float64)
 
 
@@ -67,15 +67,16 @@ def improvement(ours: Any, theirs: Any) -> Any:
 
 def profile(plays: Floats, at: Floats) -> Floats:
     """Share of tasks whose mean over the runs is at least each value of ``at``: ``[at]``."""
-    return _shares(plays, np.ones(len(plays)), np.ones((1, plays.shape[1])), at)[0]
+    every: Floats = _shares(plays, np.ones(len(plays)), np.ones((1, plays.shape[1])), at)[0]
+    return every
 
 
 def profile_band(plays: Floats, at: Floats, drawn: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """95 % band of :func:`profile`, runs and tasks drawn anew: low and high ``[at]``."""
     runs = len(plays)
     took = rng.multinomial(runs, np.full(runs, 1 / runs), size=len(drawn))
-    shares = [_shares(plays, one, tasks[None, :], at)[0] for one, tasks in zip(took, drawn, strict=True)]
-    low, high = np.nanquantile(np.array(shares), [0.025, 0.975], axis=0)
+    drawn_shares = [_shares(plays, one, tasks[None, :], at)[0] for one, tasks in zip(took, drawn, strict=True)]
+    low, high = np.nanquantile(np.array(drawn_shares), [0.025, 0.975], axis=0)
     return low, high
 
 
@@ -86,8 +87,8 @@ def _shares(plays: Floats, took: Floats, drawn: Floats, at: Floats) -> Floats:
     known = counts > 0
     means = (took @ np.where(there, plays, 0.0))[known] / counts[known]
     above = means[:, None] >= at[None, :] - 1e-12
-    told: Floats = drawn[:, known] @ above / drawn[:, known].sum(axis=1, keepdims=True)
-    return told
+    shares: Floats = drawn[:, known] @ above / drawn[:, known].sum(axis=1, keepdims=True)
+    return shares
 
 
 def signs(tasks: int, draws: int, rng: np.random.Generator) -> Floats:
@@ -96,11 +97,11 @@ def signs(tasks: int, draws: int, rng: np.random.Generator) -> Floats:
 
 
 def flipped(differences: Floats, by: Floats) -> float:
-    """Two-sided p of the paired test over tasks: how often random signs give a mean difference as large as the real one.
+    """Two-sided p of the paired test over tasks: how often random signs give a mean difference as large as the real.
 
-    ``differences`` ``[tasks]``, NaN where a pair is incomplete; ``by`` ``[draws, tasks]`` from :func:`signs`. If the two
-    do not differ, each difference is as likely to come with the other sign. The real signs count as one of the draws,
-    so that p is never 0.
+    ``differences`` ``[tasks]``, NaN where a pair is incomplete; ``by`` ``[draws, tasks]`` from :func:`signs`. If the
+    two do not differ, each difference is as likely to come with the other sign. The real signs count as one of the
+    draws, so that p is never 0.
     """
     known = np.nan_to_num(differences)
     got = np.abs(by @ known)

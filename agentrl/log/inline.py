@@ -1,7 +1,7 @@
 """Pictures inside of a page: SVG without ids that clash, in the page's own colours and letters.
 
-matplotlib draws with stand-in colours; what leaves here names CSS variables (``--ink``, ``--faint``, ``--s0`` ...), so that
-the page decides how a picture looks by day, by night and on paper.
+matplotlib draws with stand-in colours; what leaves here names CSS variables (``--ink``, ``--faint``, ``--s0`` ...), so
+that the page decides how a picture looks by day, by night and on paper.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from agentrl.log.figures import frame
 
 SERIES = 8  # colours of a page; more series come back to them with broken lines
+CROWD = 6  # curves in one picture above which their bands would hide each other, and are left out
 INK, FAINT = "#fe0001", "#fe0002"
 Band = tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]  # x, middle, low, high
 
@@ -38,7 +39,7 @@ def bands(
 ) -> str:
     """Curves with bands as an ``<svg>``; ``lines`` and ``ends`` by the number of the series. ``steps``: draw stairs.
 
-    ``name`` is unique on the page. Values beyond 0..1 widen the axis.
+    ``name`` is unique on the page. More than ``CROWD`` curves come without bands. Values beyond 0..1 widen the axis.
     """
     from matplotlib import rc_context
 
@@ -48,9 +49,12 @@ def bands(
             color, dash = colour(number), "-" if number < SERIES else "--"
             how = {"drawstyle": "steps-pre"} if steps else {}
             fill = {"step": "pre"} if steps else {}
-            axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0, **fill)
+            if len(lines) <= CROWD:
+                axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0, **fill)
             axes.plot(x, middle, dash, color=color, linewidth=1.6, **how)
-        _ends(axes, ends or {}, max((x[-1] for x, *_ in lines.values()), default=1.0))
+        last = max(x[-1] for x, *_ in lines.values())
+        axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= last * 1.001])
+        _ends(axes, ends or {}, last)
         middles = [value for _, middle, _, _ in lines.values() for value in middle]
         middles += [end.middle for end in (ends or {}).values()]
         axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(min(-0.02, *middles), max(1.02, *middles)))
@@ -69,7 +73,7 @@ def _ends(axes: Any, ends: Mapping[int, End], last: float) -> None:
         axes.plot([x], [end.middle], "o", color=colour(number), markersize=3.5)
 
 
-def _rules(name: str) -> dict[str, Any]:
+def _rules(name: str) -> Any:
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": name,

@@ -33,9 +33,9 @@ class Arm:
 
 
 def one_panel(runs: Sequence[Run], panel: str) -> tuple[list[Run], list[Run]]:
-    """The runs that may stand in one report, and those that were measured on another panel than the one that was chosen.
+    """The runs that may stand in one report, and those that were measured on another panel than the chosen one.
 
-    Raises ConfigError when runs of one environment were measured on different panels and ``panel`` chooses none of them.
+    Raises ConfigError when runs of one environment were measured on different panels and ``panel`` chooses none.
     """
     counts: dict[str, Counter[str]] = {}
     for run in runs:
@@ -47,8 +47,8 @@ def one_panel(runs: Sequence[Run], panel: str) -> tuple[list[Run], list[Run]]:
         if len(found) > 1 and panel not in found:
             told = ", ".join(f"{name} ({n} run{'s' * (n > 1)})" for name, n in found.most_common())
             raise ConfigError(
-                f"env={env}: the runs were measured on {len(found)} panels of tasks: {told}; what they reach on different "
-                f"tasks cannot be compared; choose one with report.panel={found.most_common()[0][0]}"
+                f"env={env}: the runs were measured on {len(found)} panels of tasks: {told}; what they reach "
+                f"on different tasks cannot be compared; choose one with report.panel={found.most_common()[0][0]}"
             )
     other = [run for run in runs if len(counts[run.env]) > 1 and run.panel != panel]
     return [run for run in runs if run not in other], other

@@ -88,14 +88,17 @@ def holes(found: Sequence[Arm]) -> list[tuple[str, str]]:
 
 def contents(found: Findings) -> page.Contents:
     """What stands on the page."""
-    numbers = {label: i for i, label in enumerate(dict.fromkeys(arm.label for arm in found.arms))}
+    numbers = series(found.arms)
     by_env = {one.env: one for one in found.found}
     metric = found.settings.metric
     curves = [
-        (env, pictures.learning([arm for arm in found.arms if arm.env == env], by_env[env], numbers, metric))
+        (env, pictures.learning(of_env, by_env[env], numbers, metric), tuple(arm.label for arm in of_env))
         for env in dict.fromkeys(arm.env for arm in found.arms)
+        if (of_env := [arm for arm in found.arms if arm.env == env])
     ]
-    profiles = [(one.env, pictures.profiles(one, numbers, metric)) for one in found.found if one.profiles]
+    profiles = [
+        (one.env, pictures.profiles(one, numbers, metric), tuple(one.profiles)) for one in found.found if one.profiles
+    ]
     lines = [words.opening(found.arms, found.settings, len(found.absent)), *(words.told(one) for one in found.found)]
     if advice := words.wanted(found.found):
         lines.append(advice)
@@ -104,17 +107,30 @@ def contents(found: Findings) -> page.Contents:
         lines=lines,
         cautions=words.cautions(found.found, found.arms),
         absent=found.absent,
-        legend=list(numbers.items()),
-        curves=[(env, svg) for env, svg in curves if svg],
+        numbers=numbers,
+        curves=[picture for picture in curves if picture[1]],
         overview=tables.overview(found.found, f"{found.settings.decoding} {metric}"),
         means=[tables.details(one, numbers) for one in found.found],
-        differences=[tables.pairs(one) for one in found.found if one.pairs],
+        differences=tables.pairs(found.found),
         profiles=profiles,
         cost=tables.spent(found.costs),
         needed=tables.needed([one for one in found.found if one.advice]),
         different=tables.different(found.arms),
         origins=origins.origins(found.arms),
     )
+
+
+def series(found: Sequence[Arm]) -> dict[str, int]:
+    """label -> number of its colour: one for a label everywhere, the lowest that its first environment leaves free."""
+    numbers: dict[str, int] = {}
+    for env in dict.fromkeys(arm.env for arm in found):
+        labels = [arm.label for arm in found if arm.env == env]
+        taken = {numbers[label] for label in labels if label in numbers}
+        for label in labels:
+            if label not in numbers:
+                numbers[label] = next(n for n in range(len(found)) if n not in taken)
+                taken.add(numbers[label])
+    return numbers
 
 
 def record(found: Findings, lines: Sequence[str]) -> dict[str, Any]:

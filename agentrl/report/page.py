@@ -1,8 +1,8 @@
-"""Lay a report out: one HTML file that needs nothing else, and Markdown. Text of runs is escaped by the template engine."""
+"""Lay a report out: one HTML file that needs nothing else, and Markdown. The template engine escapes text of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from agentrl.log.inline import SERIES
 from agentrl.report.origins import Origins
 from agentrl.report.tables import Table, as_markdown, escaped
 
-Picture = tuple[str, str]  # what it is of, <svg>
+Picture = tuple[str, str, tuple[str, ...]]  # what it is of, <svg>, the labels of its series
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Contents:
     lines: Sequence[str]
     cautions: Sequence[str]
     absent: Sequence[tuple[str, str]]
-    legend: Sequence[tuple[str, int]]
+    numbers: Mapping[str, int]
     curves: Sequence[Picture]
     overview: Table
     means: Sequence[Table]
-    differences: Sequence[Table]
+    differences: Table
     profiles: Sequence[Picture]
     cost: Table
     needed: Table
@@ -35,7 +35,7 @@ class Contents:
     @property
     def tables(self) -> list[Table]:
         """All tables, for Markdown and LaTeX."""
-        found = [self.overview, *self.means, *self.differences, self.cost, self.needed, *self.different]
+        found = [self.overview, *self.means, self.differences, self.cost, self.needed, *self.different]
         return [table for table in [*found, self.origins.runs, self.origins.versions] if table.rows]
 
 

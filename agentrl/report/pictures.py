@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from agentrl.log.curves import WINDOW, smooth
 from agentrl.log.inline import Band, End, bands
 from agentrl.report.arms import Arm
 from agentrl.report.reading import METRICS
 from agentrl.report.records import Compared
+from agentrl.report.statistics import AT
 from agentrl.stats import over_seeds_and_tasks
 
 DEMONSTRATED = ("sft",)  # whose batches say nothing of the policy
@@ -36,7 +35,7 @@ def profiles(found: Compared, numbers: Mapping[str, int], metric: str) -> str:
     """Share of tasks that reach at least x over an arm's runs."""
     lines: dict[int, Band] = {}
     for label, (share, low, high) in found.profiles.items():
-        lines[numbers[label]] = (np.linspace(0, 1, len(share)).tolist(), share.tolist(), low.tolist(), high.tolist())
+        lines[numbers[label]] = (AT.tolist(), share.tolist(), low.tolist(), high.tolist())
     return bands(
         lines, f"{metric} of a task, mean over runs: at least", "share of tasks", f"profile {found.env}", steps=True
     )

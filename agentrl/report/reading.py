@@ -76,7 +76,7 @@ def find(paths: Sequence[str]) -> list[Run]:
             found.setdefault(folder.resolve(), _run(folder, _called(folder, top)))
     if not found:
         raise ConfigError(
-            f"{', '.join(paths)}: no run there; expected config.yaml, as `agentrl train log=files` leaves it, in it or below"
+            f"{', '.join(paths)}: no run there; expected a config.yaml, as `agentrl train` leaves it, in it or below"
         )
     return list(found.values())
 

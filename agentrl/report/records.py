@@ -1,4 +1,4 @@
-"""The numbers of a report as plain records, and the two rules that turn intervals into words: who differs, who ranks."""
+"""The numbers of a report as records, and the two rules that turn intervals into words: who differs, who ranks."""
 
 from __future__ import annotations
 

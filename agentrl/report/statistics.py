@@ -1,4 +1,4 @@
-"""What the plays of the arms come to: means, interquartile means, differences, costs, and how much more would be needed.
+"""What the plays of the arms come to: means, interquartile means, differences, and how much more is needed.
 
 Every number is over ``values[seed][task]`` on one panel. Two kinds of intervals stand side by side: that of
 :mod:`agentrl.stats` (Student's t over seeds, normal over tasks), by which differences are judged, and the bootstrap's
@@ -24,6 +24,7 @@ from agentrl.report.records import ALL, Advice, Compared, Measured, Pair, Settin
 from agentrl.seeds import derive
 from agentrl.stats import Interval, difference, over_seeds_and_tasks, seeds_needed, tasks_needed
 
+AT = np.linspace(0.05, 1, 20)  # where profiles are drawn
 PROFILE_DRAWS = 400  # of the band of a profile, which is drawn and not read
 
 
@@ -61,7 +62,8 @@ class World:
         apart = both[0] - both[1]
         counts = np.isfinite(apart).sum(axis=0)
         sums = np.nansum(apart, axis=0)
-        return np.divide(sums, counts, out=np.full(len(self.tasks), np.nan), where=counts > 0)
+        means: resampling.Floats = np.divide(sums, counts, out=np.full(len(self.tasks), np.nan), where=counts > 0)
+        return means
 
     def compared(self) -> Compared:
         """Everything about this environment."""
@@ -121,10 +123,9 @@ class World:
         )
 
     def _profile(self, arm: Arm) -> tuple[Any, Any, Any]:
-        at = np.linspace(0, 1, 21)
         drawn = self._drawn[:PROFILE_DRAWS]
-        low, high = resampling.profile_band(self.plays(arm), at, drawn, self._rng)
-        return resampling.profile(self.plays(arm), at), low, high
+        low, high = resampling.profile_band(self.plays(arm), AT, drawn, self._rng)
+        return resampling.profile(self.plays(arm), AT), low, high
 
     def _advice(self, effect: float) -> Advice:
         """From the mean variance of the pairs; of the arms alone where there is only one."""

@@ -19,7 +19,6 @@ LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
-    "×": r"$\times$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
@@ -46,7 +45,7 @@ def overview(found: Sequence[Compared], metric: str) -> Table:
     labels = list(dict.fromkeys(arm.label for one in found for arm in one.arms))
     cells = {(arm.label, one.env): plus_minus(arm.mean) for one in found for arm in one.arms}
     rows = [[label, *(cells.get((label, one.env), DASH) for one in found)] for label in labels]
-    note = f"Mean {metric} ± half of its 95 % interval over seeds and tasks. Rows are in the order of their names: no ranking."
+    note = f"Mean {metric} ± half of its 95 % interval over seeds and tasks. Rows are in the order of their names."
     return Table("overview", "Methods and environments", ["", *(one.env for one in found)], rows, note)
 
 
@@ -55,12 +54,7 @@ def details(one: Compared, numbers: Mapping[str, int]) -> Table:
     more = list(one.arms[0].others)
     head = ["", "seeds", "mean ± 95 %", "bootstrap 95 %", "IQM", "bootstrap 95 %", *more, "rank"]
     rows = [_detail(arm) for arm in one.arms]
-    where = "" if one.env == ALL else f" Panel {one.panel}, {max(arm.tasks for arm in one.arms)} tasks."
-    ranked = all(arm.rank for arm in one.arms)
-    note = (
-        f"{where} Rank: only where an arm's intervals of both kinds overlap no other's"
-        + ("." if ranked else "; where they do, no difference is shown by them and no rank is given.")
-    ).strip()
+    note = "" if one.env == ALL else f"Panel {one.panel}, {max(arm.tasks for arm in one.arms)} tasks."
     spans = [
         (a.mean.mean, *((a.mean.low, a.mean.high) if a.mean.half is not None else a.boot), *a.boot) for a in one.arms
     ]
@@ -82,11 +76,12 @@ def _detail(arm: Measured) -> list[str]:
     ]
 
 
-def pairs(one: Compared) -> Table:
+def pairs(found: Sequence[Compared]) -> Table:
     """Every two arms of an environment."""
-    head = ["", "and", "difference ± 95 %", "seeds", "p over tasks", "P(improvement), 95 %", "verdict"]
+    head = ["", "", "and", "difference ± 95 %", "seeds", "p over tasks", "P(improvement), 95 %", "verdict"]
     rows = [
         [
+            one.env,
             pair.ours,
             pair.theirs,
             plus_minus(pair.difference, sign=True),
@@ -95,13 +90,15 @@ def pairs(one: Compared) -> Table:
             f"{pair.improvement:.2f} {span(pair.improvement_boot, 2)}",
             verdict(pair),
         ]
+        for one in found
         for pair in one.pairs
     ]
     note = (
         "Difference: first minus second, paired by seed and task. p: sign flips over tasks, Holm's correction for the "
-        f"{len(rows)} comparisons here. P(improvement): chance that a run of the first is above a run of the second."
+        "comparisons of an environment. P(improvement): chance that a run of the first is above a run of the second. "
+        "A difference is shown where its interval leaves out 0 and p is below 0.05, over two seeds or more."
     )
-    return Table(f"differences in {one.env}", f"{one.env}: differences", head, rows, note, words=2)
+    return Table("differences", "Differences", head, rows, note, words=3)
 
 
 def verdict(pair: Pair) -> str:
@@ -123,8 +120,9 @@ def spent(found: Sequence[Cost]) -> Table:
     shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     rows = [[one.env, one.label, *(count(values[i]) for values in shown.values())] for i, one in enumerate(found)]
     note = (
-        "Means over an arm's runs. Episodes and tokens: what was played to learn from, exploration included. Engine calls: "
-        "evaluations included. Seconds: the whole run, evaluations included; a warm start is made once and may be shared."
+        "Means over a method's runs. Episodes and tokens: what was played to learn from, exploration included. Engine "
+        "calls and seconds: evaluations included. A warm start is made once and may be shared. GPU-s: of all GPUs that "
+        "the machine shows, used or not."
     )
     return Table("cost", "What it cost", ["", "", *shown], rows, note, words=2)
 
@@ -144,8 +142,8 @@ def needed(found: Sequence[Compared]) -> Table:
     ]
     head = ["", "difference", "seeds for each arm (paired)", "tasks, the same for both", "tasks for each, of its own"]
     note = (
-        "For 80 % power at 5 %, by the spread seen here. Seeds: of runs on this panel; the claim is about methods. Tasks: for "
-        "one trained model against another; the claim is about these two models."
+        "For 80 % power at 5 %, by the spread seen here. Seeds: of runs on this panel; the claim is about methods. "
+        "Tasks: for one trained model against another; the claim is about these two models."
     )
     return Table("sample sizes", "How much would show a difference", head, rows, note)
 

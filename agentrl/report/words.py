@@ -20,7 +20,7 @@ def opening(arms: Sequence[Arm], settings: Settings, left_out: int) -> str:
         f"measured by the {settings.metric} of {settings.decoding} plays after training."
     )
     if left_out:
-        text += f" {_n(left_out, 'line')} below {'says' if left_out == 1 else 'say'} what does not count or is missing, and why."
+        text += f" {_n(left_out, 'line')} below: what does not count or is missing, and why."
     return text
 
 
@@ -47,20 +47,19 @@ def cautions(found: Sequence[Compared], arms: Sequence[Arm]) -> list[str]:
     comparisons = sum(len(one.pairs) for one in found)
     if comparisons > 1:
         lines.append(
-            f"{comparisons} comparisons were made. The test over tasks is corrected for their number in each environment, the "
-            f"95 % interval over seeds is not: by chance alone about {max(1, round(comparisons / 20))} of them may leave out 0."
+            f"{comparisons} comparisons were made. The test over tasks is corrected for their number in each "
+            "environment, the 95 % interval is not: if nothing differed, it would leave out 0 in about "
+            f"{comparisons / 20:.2g} of them."
         )
     fewest = min(len(arm.seeds) for arm in arms)
     if fewest < 5:
         lines.append(
-            f"{'One seed' if fewest == 1 else f'{fewest} seeds'} of some methods: the bootstrap's intervals are too narrow for so "
-            "few; differences are judged by Student's t."
+            f"Some methods have {_n(fewest, 'seed')} only: the bootstrap's intervals are too narrow for so few; "
+            "differences are judged by Student's t."
         )
     for env in dict.fromkeys(arm.env for arm in arms):
-        names = [
-            name.removeprefix("choices.").removesuffix("._target_")
-            for name, _ in apart([a for a in arms if a.env == env])
-        ]
+        of_env = [arm for arm in arms if arm.env == env]
+        names = [name.removeprefix("choices.").removesuffix("._target_") for name, _ in apart(of_env)]
         if names:
             lines.append(f"In {env} the methods do not differ in the method alone, but also in {', '.join(names)}.")
     return lines
@@ -72,7 +71,10 @@ def wanted(found: Sequence[Compared]) -> str:
     if not middle:
         return ""
     told = [f"{advice.seeds or 'over 1,000'} in {env}" for env, advice in middle]
-    return f"To show a difference of {middle[0][1].effect:g}, as things spread here, takes seeds for each method: {', '.join(told)}."
+    return (
+        f"To show a difference of {middle[0][1].effect:g}, as things spread here, takes seeds for each method: "
+        f"{', '.join(told)}."
+    )
 
 
 def _above(pair: Pair) -> str:
@@ -80,24 +82,23 @@ def _above(pair: Pair) -> str:
     half = pair.difference.half or 0.0
     overlap = ", their own intervals overlap" if pair.overlap else ""
     return (
-        f"{up} is above {down} by {abs(pair.difference.mean):.3f} ± {half:.3f} (95 %, {pair.seeds} seeds; p over tasks "
-        f"{chance(pair.p)}{overlap})"
+        f"{up} is above {down} by {abs(pair.difference.mean):.3f} ± {half:.3f} (95 %, {pair.seeds} seeds; p over "
+        f"tasks {chance(pair.p)}{overlap})"
     )
 
 
 def _alike(pair: Pair) -> str:
     if pair.word.startswith("not compared"):
         return f"{pair.ours} and {pair.theirs} are {pair.word}"
-    return f"{pair.word.partition(':')[0]} between {pair.ours} and {pair.theirs} ({plus_minus(pair.difference, sign=True)}, {_n(pair.seeds, 'seed')})"
+    size = plus_minus(pair.difference, sign=True)
+    return f"{pair.word.partition(':')[0]} between {pair.ours} and {pair.theirs} ({size}, {_n(pair.seeds, 'seed')})"
 
 
 def _ranks(one: Compared) -> str:
     if all(arm.rank for arm in one.arms):
         order = sorted(one.arms, key=lambda arm: arm.rank or 0)
-        return (
-            "No two intervals overlap, so the order is shown: " + ", ".join(f"{a.rank}. {a.label}" for a in order) + "."
-        )
-    return "Intervals overlap, so there is no ranking."
+        return "No two intervals overlap, so they rank: " + ", ".join(f"{a.rank}. {a.label}" for a in order) + "."
+    return "Intervals overlap: no ranking."
 
 
 def _n(number: int, what: str) -> str:
