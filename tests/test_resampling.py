@@ -86,7 +86,7 @@ def test_profile_by_hand() -> None:
 
 
 def test_crossed_bootstrap_covers() -> None:
-    """Studies of ten runs whose truth is known: causes drawn apart cover it, tasks alone (runs left as they are) do not."""
+    """Studies of ten runs whose truth is known: both causes drawn cover it, tasks alone do not."""
     draw, hits, naive = rng(9), 0, 0
     for _ in range(200):
         plays = 0.5 + draw.normal(0, 0.1, (10, 1)) + draw.normal(0, 0.2, (1, 40)) + draw.normal(0, 0.3, (10, 40))

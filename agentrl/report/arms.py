@@ -93,7 +93,7 @@ def differing(words: Sequence[Mapping[str, str]], alike: bool = False) -> list[s
     """
     told: dict[tuple[object, ...], str] = {}
     keys = {key for one in words for key in one} - set(ABOUT)
-    for key in sorted(keys, key=lambda key: (not key.startswith("choices."), key.count("."), key)):
+    for key in sorted(keys, key=lambda key: (not key.startswith("choices."), key.count("."), len(key), key)):
         values = tuple(one.get(key, NONE) for one in words)
         if len(set(values)) > 1:
             told.setdefault(tuple(values.index(value) for value in values) if alike else values, key)
