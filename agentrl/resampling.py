@@ -46,6 +46,17 @@ def interval(draws: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def variances(plays: Floats) -> tuple[float, float, float]:
+    """Variance of the runs' means, of the tasks beyond noise, and of the noise: two-way analysis of variance.
+
+    ``plays`` ``[runs, tasks]``, at least two of each; plays that failed count as what their run and task make likely.
+    """
+    of_runs, of_tasks = np.nanmean(plays, axis=1), np.nanmean(plays, axis=0)
+    rest = np.nan_to_num(plays - of_runs[:, None] - of_tasks[None, :] + np.nanmean(plays))
+    noise = float((rest**2).sum() / ((len(of_runs) - 1) * (len(of_tasks) - 1)))
+    return float(of_runs.var(ddof=1)), max(0.0, float(of_tasks.var(ddof=1)) - noise / len(of_runs)), noise
+
+
 def iqm(values: Any) -> Any:
     """Interquartile mean over the last axis: a quarter of the values' weight is left out at each end.
 

@@ -101,18 +101,30 @@ def tasks_needed(variance: float, effect: float, power: float = 0.8) -> int:
     return math.ceil(z * z * variance / effect**2 - 1e-9)
 
 
-def seeds_needed(deviation: float, effect: float, power: float = 0.8, most: int = 1000) -> int | None:
-    """Pairs of runs with which a paired t test at 5 % finds ``effect``; None where ``most`` are too few.
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Why differences of single plays, paired by seed and task, differ from each other: variances.
 
-    ``deviation``: of the differences between runs of the same seed. The power is the noncentral t's, exact for normal
-    differences.
+    ``seeds``: of the seeds' means over the panel; ``tasks``: of the tasks' true differences; ``noise``: what is left of
+    a play; ``panel``: number of tasks.
     """
-    from scipy.stats import nct
 
-    if deviation <= 0:
-        return 2
+    seeds: float
+    tasks: float
+    noise: float
+    panel: int
+
+
+def seeds_needed(spread: Spread, effect: float, power: float = 0.8, most: int = 1000) -> int | None:
+    """Pairs of runs on the same panel with which :func:`difference` leaves out 0 with chance ``power``.
+
+    None where ``most`` are too few, as where the panel itself is too small. The half of the interval that n seeds will
+    get is taken from the spread; the mean difference is normal around ``effect``.
+    """
+    z = statistics.NormalDist().inv_cdf(power)
     for n in range(2, most + 1):
-        away, edge = effect / deviation * math.sqrt(n), student(n - 1)
-        if float(nct.sf(edge, n - 1, away) + nct.cdf(-edge, n - 1, away)) >= power:
+        of_tasks = (spread.tasks + spread.noise / n) / spread.panel
+        half = math.hypot(student(n - 1) * math.sqrt(spread.seeds / n), Z95 * math.sqrt(of_tasks))
+        if effect >= half + z * math.sqrt(spread.seeds / n + spread.tasks / spread.panel):
             return n
     return None

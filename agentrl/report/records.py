@@ -78,12 +78,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Advice:
-    """For one difference: pairs of seeds on this panel, tasks that both play, tasks for each where each has its own."""
+    """For one difference: ``seeds`` of each arm on this panel (None: no number of them does, if ``known``); tasks that
+    both play, and tasks for each where each has its own, in one run against another."""
 
     effect: float
     seeds: int | None
-    paired: int
-    unpaired: int
+    known: bool
+    paired: int | None
+    unpaired: int | None
 
 
 @dataclass(frozen=True)

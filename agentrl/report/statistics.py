@@ -22,7 +22,7 @@ from agentrl.report.arms import Arm
 from agentrl.report.reading import METRICS
 from agentrl.report.records import ALL, Advice, Compared, Measured, Pair, Settings, judged, settled
 from agentrl.seeds import derive
-from agentrl.stats import Interval, difference, over_seeds_and_tasks, seeds_needed, tasks_needed
+from agentrl.stats import Interval, Spread, difference, over_seeds_and_tasks, seeds_needed, tasks_needed
 
 AT = np.linspace(0.05, 1, 20)  # where profiles are drawn
 PROFILE_DRAWS = 400  # of the band of a profile, which is drawn and not read
@@ -128,22 +128,21 @@ class World:
         return resampling.profile(self.plays(arm), AT), low, high
 
     def _advice(self, effect: float) -> Advice:
-        """From the mean variance of the pairs; of the arms alone where there is only one."""
-        plays = [self.plays(arm) for arm in self.arms]
-        own = [2 * float(np.nanvar(one, ddof=1)) for one in plays if one.size > 1]  # two such arms, unpaired
-        paired, deviations = own, [math.sqrt(2) * _deviation(np.nanmean(one, axis=1)) for one in plays]
-        couples = [(a, b) for a, b in combinations(self.arms, 2) if shared(a, b)]
-        if couples:
-            single = [self._apart(a, b) for a, b in couples]
-            paired = [float(np.nanvar(one, ddof=1)) for one in single]
-            deviations = [_deviation(np.nanmean(one, axis=1)) for one in single]
-        known = [value for value in deviations if not math.isnan(value)]
-        seeds = seeds_needed(math.sqrt(statistics.fmean(d * d for d in known)), effect) if known else None
+        """From the mean variances of all pairs, and of all arms."""
+        own = [float(np.nanvar(self.plays(arm), ddof=1)) for arm in self.arms if len(self.tasks) > 1]
+        apart = [self._apart(a, b) for a, b in combinations(self.arms, 2) if shared(a, b)]
+        single = [float(np.nanvar(one, ddof=1)) for one in apart if one.size > 1]
+        spreads = [resampling.variances(one) for one in apart if min(one.shape) > 1]
+        seeds = None
+        if spreads:
+            of_seeds, of_tasks, noise = (statistics.fmean(column) for column in zip(*spreads, strict=True))
+            seeds = seeds_needed(Spread(of_seeds, of_tasks, noise, len(self.tasks)), effect)
         return Advice(
             effect,
             seeds,
-            tasks_needed(statistics.fmean(paired or [0.0]), effect),
-            tasks_needed(statistics.fmean(own or [0.0]), effect),
+            bool(spreads),
+            tasks_needed(statistics.fmean(single), effect) if single else None,
+            tasks_needed(2 * statistics.fmean(own), effect) if own else None,
         )
 
     def _apart(self, ours: Arm, theirs: Arm) -> resampling.Floats:
@@ -213,7 +212,3 @@ def _mean(parts: Sequence[Interval]) -> Interval:
     halves = [part.half for part in parts]
     half = None if any(h is None for h in halves) else math.hypot(*(h for h in halves if h is not None)) / len(parts)
     return Interval(statistics.fmean(part.mean for part in parts), half)
-
-
-def _deviation(runs: resampling.Floats) -> float:
-    return float(np.std(runs, ddof=1)) if len(runs) > 1 else math.nan

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from agentrl.comparison import DASH, markdown
 from agentrl.report.arms import Arm, apart
 from agentrl.report.costs import Cost
-from agentrl.report.records import ALL, Compared, Measured, Pair
+from agentrl.report.records import ALL, Advice, Compared, Measured, Pair
 from agentrl.stats import Interval
 
 DIGITS = 3
@@ -133,19 +133,26 @@ def needed(found: Sequence[Compared]) -> Table:
         [
             one.env,
             number(advice.effect),
-            str(advice.seeds) if advice.seeds else "over 1,000",
-            f"{advice.paired:,}",
-            f"{advice.unpaired:,}",
+            enough(advice),
+            count(advice.paired),
+            count(advice.unpaired),
         ]
         for one in found
         for advice in one.advice
     ]
-    head = ["", "difference", "seeds for each arm (paired)", "tasks, the same for both", "tasks for each, of its own"]
+    head = ["", "difference", "seeds for each, on this panel", "tasks, the same for both", "tasks for each, of its own"]
     note = (
-        "For 80 % power at 5 %, by the spread seen here. Seeds: of runs on this panel; the claim is about methods. "
-        "Tasks: for one trained model against another; the claim is about these two models."
+        "For 80 % power at 5 %, by the spread seen here. Seeds: pairs of runs on this panel; a claim about methods. "
+        "Tasks: for one trained model against another; a claim about these two."
     )
     return Table("sample sizes", "How much would show a difference", head, rows, note)
+
+
+def enough(advice: Advice) -> str:
+    """The seeds that are needed, in words."""
+    if not advice.known:
+        return DASH
+    return str(advice.seeds) if advice.seeds else "more tasks needed"
 
 
 def different(arms: Sequence[Arm]) -> list[Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentrl.report.arms import Arm, apart
-from agentrl.report.records import ALL, Compared, Pair, Settings
+from agentrl.report.records import ALL, Advice, Compared, Pair, Settings
 from agentrl.report.tables import chance, plus_minus
 
 SHOWN = 6  # pairs that are told one by one; above it their number
@@ -68,13 +68,15 @@ def cautions(found: Sequence[Compared], arms: Sequence[Arm]) -> list[str]:
 def wanted(found: Sequence[Compared]) -> str:
     """The sample size in a sentence; empty without advice."""
     middle = [(one.env, one.advice[len(one.advice) // 2]) for one in found if one.advice]
-    if not middle:
+    told = [f"{_seeds(advice)} in {env}" for env, advice in middle if advice.known]
+    if not told:
         return ""
-    told = [f"{advice.seeds or 'over 1,000'} in {env}" for env, advice in middle]
-    return (
-        f"To show a difference of {middle[0][1].effect:g}, as things spread here, takes seeds for each method: "
-        f"{', '.join(told)}."
-    )
+    effect = middle[0][1].effect
+    return f"To show a difference of {effect:g}, as things spread here, takes for each method {', '.join(told)}."
+
+
+def _seeds(advice: Advice) -> str:
+    return _n(advice.seeds, "seed") if advice.seeds else "more tasks than the panel's"
 
 
 def _above(pair: Pair) -> str:
