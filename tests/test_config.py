@@ -18,7 +18,9 @@ from agentrl import config
 from agentrl.config import CONF, build, check, compose, load, plain, resumed, save, targets
 from agentrl.errors import ConfigError
 
-COMMANDS = ("export", "new", "train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan")
+COMMANDS = (
+    "export", "new", "train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan", "report",
+)  # fmt: skip
 IN_TRAIN = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
