@@ -84,6 +84,7 @@ class Words:
     play: str | None = None
     colour: str = "mask"
     open: bool = True
+    runs: list[str] = field(default_factory=list)
     gpus: int = 0
     corpus: str = ""
     port: int = 0

@@ -19,19 +19,9 @@ from agentrl.config import CONF, build, check, compose, load, plain, resumed, sa
 from agentrl.errors import ConfigError
 
 COMMANDS = (
-    "export",
-    "new",
-    "train",
-    "eval",
-    "sft",
-    "env_tool",
-    "play",
-    "serve_retriever",
-    "run_experiment",
-    "plan",
-    "view",
-    "show",
-)
+    "export", "new", "train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan", "report",
+    "view", "show",
+)  # fmt: skip
 IN_TRAIN = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")

@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"keeper"},
     {"watchdog"},
     {"errors"},
-    {"types", "ranges", "stats", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
+    {"types", "ranges", "stats", "resampling", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
     {
         "config",
         "bundled",
@@ -40,7 +40,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement"},
-    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "viewer"},
+    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "report", "viewer"},
     {"cli"},
     {"__main__"},
 ]
@@ -56,6 +56,7 @@ DOORS = {
     "wandb": {"log"},
     "rich": {"log", "cli", "play_env", "plan", "viewer"},
     "matplotlib": {"log"},
+    "jinja2": {"report", "chat"},
     "vllm": {"engine"},
     "scipy": {"stats"},
     "ray": {"cluster"},
