@@ -125,7 +125,7 @@ def main() -> None:
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else "CPU"
     settings = VLLM(
         dtype="auto", max_batch=args.rows, kv_cache_mib=0 if where.type == "cuda" else 256, block_size=32,
-        gpu_memory=0.5, eager=False, prefix_cache=True, sleep=True,
+        gpu_memory=0.5, eager=False, prefix_cache=True, sleep=True, lora="merged",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         full = Pretrained(

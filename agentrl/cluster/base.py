@@ -95,8 +95,11 @@ class Served:
         self._stream: Stream | None = None
 
     def about(self) -> dict[str, Any]:
-        """The engine's dtype, by name."""
-        return {"dtype": str(self.engine.dtype).removeprefix("torch.")}
+        """The engine's dtype, by name, and whether pushes bring it an adapter alone."""
+        return {
+            "dtype": str(self.engine.dtype).removeprefix("torch."),
+            "adapter_only": self.engine.adapter_only,
+        }
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         return self.engine.generate(requests, sampling)

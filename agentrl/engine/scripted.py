@@ -60,6 +60,10 @@ class ScriptedEngine:
     def version(self) -> int:
         return self._version
 
+    @property
+    def adapter_only(self) -> bool:
+        return False
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """The reply to each request, cut at its ``max_tokens``."""
         return [self._complete(request) for request in requests]
