@@ -76,7 +76,10 @@ class Pretrained:
 
     def place(self, device: str) -> Placement:
         """``dtype: auto`` is float32 on a CPU; on a GPU bfloat16 under adapters, else float32 computed in bfloat16."""
-        where = resolve_device(device)
+        return self.placed(resolve_device(device))
+
+    def placed(self, where: torch.device) -> Placement:
+        """The same on a device that this machine may lack."""
         choice = self.dtype
         if choice == "auto":
             choice = "float32" if where.type == "cpu" else "bfloat16" if self.lora_rank else "mixed"
@@ -104,6 +107,17 @@ class Pretrained:
         with patience("setup", "loading the model", loading_s(path)):
             module, adapter = _load(path, place, self.attention, trainable=False)
         return module if adapter is None else adapter.merge_and_unload()  # type: ignore[no-any-return]
+
+    def sketch(self) -> nn.Module:
+        """The module with its adapter, but without its weights (on torch's device ``meta``): to count with.
+
+        Needs the model's config alone. Raises ConfigError.
+        """
+        nowhere = Placement(torch.device("meta"), torch.float32, False)
+        module, adapter = _skeleton(locate(self.path), nowhere, self.attention, True)
+        if self.lora_rank and adapter is None:
+            _add_lora(module, self, 0)
+        return module  # type: ignore[no-any-return]
 
     @property
     def adapted(self) -> bool:
@@ -440,6 +454,31 @@ def _load(path: str, place: Placement, attention: str, trainable: bool) -> tuple
     from peft import PeftModel
 
     return module, PeftModel.from_pretrained(module, adapter_folder, is_trainable=trainable)
+
+
+def _skeleton(path: str, place: Placement, attention: str, trainable: bool) -> tuple[Any, Any]:
+    """The same as :func:`_load`, of weights that are nowhere yet (on torch's device ``meta``); buffers are real."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    adapter = None
+    if (Path(path) / "adapter_config.json").is_file():
+        from peft import PeftConfig
+
+        adapter = PeftConfig.from_pretrained(path)
+        adapter.inference_mode = not trainable
+        path = str(adapter.base_model_name_or_path)
+    with init_empty_weights():
+        module: Any = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(path), dtype=place.dtype, attn_implementation=attention
+        )
+    module.tie_weights()
+    module.eval()
+    if adapter is None:
+        return module, None
+    from peft import get_peft_model
+
+    return module, get_peft_model(module, adapter)
 
 
 def _adapter_weights(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""Real vLLM in processes of its own, pushed adapters: samples as one in this process does, is replaced when it is lost."""
+"""Real vLLM in processes of its own, pushed adapters: samples as one in this process does, is replaced when lost."""
 
 from __future__ import annotations
 
