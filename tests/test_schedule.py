@@ -245,7 +245,7 @@ class Echo:
 
 def test_requests_that_wait_are_sampled_together_in_turn() -> None:
     echo = Echo()
-    stream = Together(echo, Sampling(), 2)
+    stream = Together(echo.generate, Sampling(), 2)
     ask = {key: Request((key,), key, 1) for key in range(5)}
     assert [key for key, _ in stream.advance(list(ask.items()), dropped=[1])] == [0, 2]
     assert stream.advance([(7, Request((70,), 7, 1))]) == [

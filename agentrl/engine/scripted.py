@@ -70,7 +70,7 @@ class ScriptedEngine:
 
     def stream(self, sampling: Sampling) -> Together:
         """Requests one by one: each call answers all that came."""
-        return Together(self, sampling, sys.maxsize)
+        return Together(self.generate, sampling, sys.maxsize)
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Take note of the version and the digest; the script stays the same."""

@@ -95,7 +95,7 @@ class TorchEngine:
 
     def stream(self, sampling: Sampling) -> Together:
         """Requests one by one; those that wait are sampled together, as ``generate`` would."""
-        return Together(self, sampling, self._max_batch)
+        return Together(self.generate, sampling, self._max_batch)
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Copy weights by checkpoint name. Raises EngineError on an unknown, missing or misshapen one."""

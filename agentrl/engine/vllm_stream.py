@@ -24,6 +24,7 @@ class VLLMStream:
         self._adapter = adapter
         self._running: set[int] = set()
         self.closed = False
+        self.steps = 0  # of the engine, so far
 
     def advance(
         self, new: Sequence[tuple[int, Request]], dropped: Sequence[int] = (), wait_s: float = 0.05
@@ -42,6 +43,7 @@ class VLLMStream:
         self._forget(dropped)
         until = time.monotonic() + wait_s
         while self._running:
+            self.steps += 1
             found = [(int(out.request_id), out.outputs[0]) for out in self._core.step() if out.finished]
             if found:
                 self._running.difference_update(key for key, _ in found)
