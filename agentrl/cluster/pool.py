@@ -110,7 +110,7 @@ class PoolEngine:
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Hand the weights to every worker. Raises EngineError, after which no worker serves the new version."""
         self._require_quiet()
-        parcel = self._agency.pack({name: tensor.detach().to("cpu", self.dtype) for name, tensor in weights}, version)
+        parcel = self._agency.pack(weights, self.dtype, version)
         self._all(lambda number: self._ask(number, "load", parcel, version))
         before, self._parcel, self._version = self._parcel, parcel, version  # what a new worker begins with
         if before is not None and before != parcel:

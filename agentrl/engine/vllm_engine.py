@@ -183,6 +183,8 @@ class VLLMEngine:
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Take over what was pushed and forget cached prefixes. Raises EngineError before anything is touched."""
         self._require_quiet()
+        if self._asleep and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what the learner's allocator keeps for later is in vLLM's way now
         self._holding.load(weights, awake=not self._asleep)
         self._asleep = False
         if not self._llm.reset_prefix_cache():
