@@ -214,11 +214,11 @@ def test_a_head_that_vllm_does_not_serve_is_one_sentence(tmp_path: Path) -> None
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
-def test_rest_and_wake_on_a_gpu(rank: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rank", "lora"), [(0, "merged"), (4, "merged"), (4, "adapter")])
+def test_rest_and_wake_on_a_gpu(rank: int, lora: str, tmp_path: Path) -> None:
     """Memory comes back, weights arrive in the engine that wakes, and it samples what the learner scores alike."""
     source = pretrained(save(tmp_path, tied=True), lora_rank=rank, context_tokens=128)
-    settings = VLLM("bfloat16", 64, 512, 32, 0.3, True, True, True, "merged")
+    settings = VLLM("bfloat16", 64, 512, 32, 0.3, True, True, True, lora)
     engine, policy = settings.start(source, "cuda"), source.build("cuda")
     sync = Sync(4, 1e-4, 0.35)
     for version in (1, 2):
