@@ -1,4 +1,4 @@
-"""vLLM beside the learner on one GPU: sampling, pushes of full weights, merged and alone adapters, rest and wake, the gap.
+"""vLLM beside the learner on one GPU: sampling, pushes of full weights and of adapters, rest and wake, the logprob gap.
 
 The model has the shape of Qwen3-0.6B (or of ``--layers``, ``--width``) and random weights, so that nothing is
 downloaded; prompts are random tokens. A CPU runs it, too, with a small shape: it shows that the script works.

@@ -8,8 +8,8 @@ all_s:    processor seconds of all workers together
 
 ``saved`` is worker_s of one / worker_s of two (2 = perfect), ``overhead`` all_s of two / all_s of one (1 = perfect).
 Of the samples: ``equal`` is the share of completions with the same seed that are equal in their tokens; ``length`` and
-``logprob`` compare completions of different seeds, as the difference of means (two workers less one) in standard errors:
-beyond 3 the workers would sample differently.
+``logprob`` compare completions of different seeds, as the difference of means (two workers less one) in standard
+errors: beyond 3 the workers would sample differently.
 """
 
 from __future__ import annotations
