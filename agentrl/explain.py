@@ -38,7 +38,7 @@ def explain(cfg: Config) -> dict[str, Any]:
     )
     episodes = int(cfg.tasks_per_step) * rollout.group_size
     batches = learner.batches(int(cfg.steps))
-    place = pretrained.placed(_device(cfg))
+    shape, place = _shape(pretrained), pretrained.placed(_device(cfg))
     learning = Learning(
         weight_bytes=place.dtype.itemsize,
         compute_bytes=(torch.bfloat16 if place.autocast else place.dtype).itemsize,
@@ -47,7 +47,6 @@ def explain(cfg: Config) -> dict[str, Any]:
         chunk_tokens=learner.chunk_tokens,
         reference="ref_logprobs" in method.needs,
     )
-    shape = _shape(pretrained)
     facts = {
         "tasks_per_batch": int(cfg.tasks_per_step),
         "group_size": rollout.group_size,

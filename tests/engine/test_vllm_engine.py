@@ -180,7 +180,7 @@ def test_a_stale_tied_head_is_caught(served: Any, monkeypatch: pytest.MonkeyPatc
     if not policy.module.config.tie_word_embeddings or policy.adapter is not None:
         pytest.skip("the head is not tied, or the embedding is not trained")
     nudge(policy)
-    monkeypatch.setattr(engine, "_tie_again", lambda: None)
+    monkeypatch.setattr(engine._holding, "_tie_again", lambda: None)
     with pytest.raises(EngineError, match="holds other weights"):
         push(policy, engine)
 
