@@ -18,6 +18,7 @@ FLOORS: list[set[str]] = [
     {
         "config",
         "bundled",
+        "memory",
         "device",
         "batch",
         "ops",
