@@ -61,6 +61,12 @@ COMMANDS: Mapping[str, Command] = {
     "config explain": Command(
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
+    "doctor": Command(
+        "doctor",
+        "look whether masks, loss, sampling, weights and memory are right, on your model, environment and method",
+        "agentrl.doctor.examine:doctor",
+        lambda got: int(not got["ok"]),
+    ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
     "report": Command(
         "report",

@@ -36,7 +36,7 @@ def explain(cfg: Config) -> dict[str, Any]:
     )
     episodes = int(cfg.tasks_per_step) * rollout.group_size
     batches = learner.batches(int(cfg.steps))
-    memory = _memory(policy, learner.micro_tokens, "ref_logprobs" in method.needs)
+    memory = memory_parts(policy, learner.micro_tokens, "ref_logprobs" in method.needs)
     facts = {
         "tasks_per_batch": int(cfg.tasks_per_step),
         "group_size": rollout.group_size,
@@ -85,7 +85,7 @@ def _episode_tokens(env: Env, chat: Chat, context: Context, turns: int, limit: i
     }
 
 
-def _memory(policy: Policy, micro_tokens: int, reference: bool) -> dict[str, float]:
+def memory_parts(policy: Policy, micro_tokens: int, reference: bool) -> dict[str, float]:
     """MiB by part: an estimate, within a factor of about 1.5 for activations."""
     shape = policy.module.config.get_text_config()
     weights, trained = policy.parameters_count, sum(p.numel() for p in policy.parameters())

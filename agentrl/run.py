@@ -18,6 +18,7 @@ from agentrl.engine.base import Engine
 from agentrl.engine.recorded import Recorded
 from agentrl.errors import ConfigError
 from agentrl.evaluate import Evaluate
+from agentrl.guards import Guard
 from agentrl.learner import Learner
 from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.measure import Clock
@@ -93,6 +94,7 @@ class Run(Player):
     updates: int  # optimiser steps that one batch makes
     past: deque[Group]  # of the last batches, as many as the method draws from
     start: Start | None  # the warm start, if there is one
+    guard: Guard
     ahead: Ahead = field(default_factory=Ahead)
     log: Many = field(default_factory=lambda: Many(()))
     step: int = 0
@@ -287,10 +289,12 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
         tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),
         updates=learning.updates,
         start=start,
+        guard=config.build(cfg.guards).begin(base.folder),
         past=deque(maxlen=method.past_batches * int(cfg.tasks_per_step)),
     )
     if cfg.resume:
         run.restore()
+        run.guard.take_up(run.step)
     else:
         run.begin()
     if run.start:
