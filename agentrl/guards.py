@@ -109,6 +109,15 @@ class Guards:
         if unknown:
             raise ConfigError(f"guards.stop: got {', '.join(unknown)}, expected some of {', '.join(NAMES)}")
 
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """By the name of their alarm; of relative ones as multiples of the start."""
+        return {
+            "entropy_low": self.entropy_low, "entropy_high": self.entropy_high, "sameness": self.sameness,
+            "mismatch": self.mismatch, "mismatch_kl": self.mismatch_kl, "truncated": self.truncated,
+            "failed": self.failed, "flat": self.flat, "idle": self.idle, "slower": self.slower,
+        }  # fmt: skip
+
     def begin(self, folder: Path, step: int = 0) -> Guard:
         """The guard of a run that has made ``step`` steps; what its folder tells of them is taken up."""
         guard = Guard(self, folder)
@@ -189,7 +198,7 @@ class Guard:
 
     def _limit(self, rule: Rule) -> float | None:
         """The threshold in the unit of the figure; None: off (0), or not known yet."""
-        limit = float(getattr(self.guards, rule.name))
+        limit = self.guards.thresholds[rule.name]
         if not limit or not rule.relative:
             return limit or None
         start = [figures[rule.name] for figures in self.first if rule.name in figures]

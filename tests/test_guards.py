@@ -175,17 +175,17 @@ def alarms(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("alarm", "ill", "remedy"),
+    ("alarm", "steps", "ill", "remedy"),
     [
-        ("entropy_low", ["learner.lr=0.1"], ["learner.lr=0.01"]),
-        ("truncated", ["env.max_turns=1"], ["env.max_turns=2"]),
-        ("flat", ["reward=binary", "rollout.group_size=2"], ["reward=env", "rollout.group_size=8"]),
+        ("entropy_low", 10, ["learner.lr=0.1"], ["learner.lr=0.01"]),
+        ("truncated", 4, ["env.max_turns=1"], ["env.max_turns=2"]),
+        ("flat", 4, ["reward=binary", "rollout.group_size=2"], ["reward=env", "rollout.group_size=8"]),
     ],
 )
 def test_the_remedy_silences_the_alarm(
-    alarm: str, ill: list[str], remedy: list[str], model: Path, tmp_path: Path
+    alarm: str, steps: int, ill: list[str], remedy: list[str], model: Path, tmp_path: Path
 ) -> None:
-    common = ["method=grpo", "steps=14", "eval.before=false", "guards.baseline=1"]
+    common = ["method=grpo", f"steps={steps}", "eval.before=false", "eval.samples=1", "guards.baseline=1"]
     result = toy_train(model, tmp_path / "ill", *common, *ill)
     assert result["status"] == "done"
     assert alarm in alarms(tmp_path / "ill")
@@ -196,13 +196,13 @@ def test_the_remedy_silences_the_alarm(
 
 
 def test_a_named_alarm_ends_the_run_which_can_go_on(model: Path, tmp_path: Path) -> None:
-    words = ["method=grpo", "steps=8", "eval.before=false", "env.max_turns=1"]
+    words = ["method=grpo", "steps=4", "eval.before=false", "env.max_turns=1"]
     with pytest.raises(AlarmError, match=r"step 3: alarm truncated: .* guards\.stop=\[\]"):
         toy_train(model, tmp_path, *words, "guards.stop=[truncated]")
     assert (tmp_path / "checkpoints/step_000003").is_dir()
     cfg = toy_config(model, tmp_path, words)
     cfg.resume = str(tmp_path)
-    assert loop.train(config.resumed(cfg, [f"resume={tmp_path}", "guards.stop=[]"]))["steps"] == 8
+    assert loop.train(config.resumed(cfg, [f"resume={tmp_path}", "guards.stop=[]"]))["steps"] == 4
 
 
 def test_a_batch_that_the_learner_refuses_is_kept(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
