@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from agentrl.measure import Clock
-from agentrl.memory import blamed
+from agentrl.peaks import blamed
 from agentrl.types import Group
 
 PATIENCE_S = 5.0  # how long a second Ctrl-C waits for the engine to come to an end

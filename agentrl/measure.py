@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from agentrl.memory import Peaks, blamed
+from agentrl.peaks import Peaks, blamed
 from agentrl.types import Explored, Group, Stop, Trajectory
 
 THIRDS = ("initial", "middle", "final")

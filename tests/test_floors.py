@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"keeper"},
     {"watchdog"},
     {"errors"},
-    {"memory"},
+    {"peaks"},
     {"types", "ranges", "stats", "resampling", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
     {
         "config",
@@ -72,7 +72,7 @@ DOORS = {
     "gymnasium": {"envs"},
     "regex": {"envs"},
     "torch": {
-        "doctor", "memory",
+        "doctor", "peaks",
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
         "checkpoint", "explain", "critic", "cluster", "endpoint", "export",
     },

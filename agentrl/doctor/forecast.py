@@ -9,7 +9,7 @@ from agentrl.doctor.case import Case, nothing, trial
 from agentrl.doctor.finding import Finding, check
 from agentrl.explain import memory_parts
 from agentrl.log.console import duration
-from agentrl.memory import device_memory, host_memory, resident
+from agentrl.peaks import device_memory, host_memory, resident
 
 GIB = 2**30
 LOGITS = 3  # copies of a chunk's logits that are in memory at once: logits, their log-softmax, its gradient

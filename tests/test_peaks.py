@@ -14,7 +14,7 @@ from agentrl.errors import OutOfMemory
 from agentrl.learner import Learner
 from agentrl.log.metrics import PHASES, defined
 from agentrl.measure import Clock
-from agentrl.memory import KNOBS, MIB, RESET, blamed, host_memory, resident
+from agentrl.peaks import KNOBS, MIB, RESET, blamed, host_memory, resident
 from tests.toy import save_toy_model
 from tests.toy_run import CONF, toy_overrides
 
