@@ -19,6 +19,7 @@ FLOORS: list[set[str]] = [
     {
         "config",
         "bundled",
+        "memory",
         "device",
         "batch",
         "ops",
@@ -33,7 +34,7 @@ FLOORS: list[set[str]] = [
         "answers",
     },
     {"summarizer"},
-    {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
+    {"chat", "envs", "rewards", "engine", "overrides", "samples", "seen", "tally", "methods"},
     {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
     {"warmstart", "guards"},
@@ -41,7 +42,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement"},
-    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "report"},
+    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "report", "viewer"},
     {"doctor"},
     {"cli"},
     {"__main__"},
@@ -56,7 +57,7 @@ DOORS = {
     "peft": {"model"},
     "safetensors": {"model", "checkpoint"},
     "wandb": {"log"},
-    "rich": {"log", "cli", "play_env", "plan", "doctor"},
+    "rich": {"log", "cli", "play_env", "plan", "doctor", "viewer"},
     "matplotlib": {"log"},
     "jinja2": {"report", "chat"},
     "vllm": {"engine"},
@@ -73,7 +74,7 @@ DOORS = {
     "regex": {"envs"},
     "torch": {
         "doctor", "peaks",
-        "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
+        "batch", "device", "ops", "digest", "seen", "tally", "samples", "methods", "model", "engine", "learner", "sync",
         "checkpoint", "explain", "critic", "cluster", "endpoint", "export",
     },
 }  # fmt: skip

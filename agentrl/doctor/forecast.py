@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from agentrl.config import build
 from agentrl.doctor.case import Case, nothing, trial
 from agentrl.doctor.finding import Finding, check
-from agentrl.explain import memory_parts
+from agentrl.explain import shape_of
 from agentrl.log.console import duration
+from agentrl.memory import GIB, Learning
 from agentrl.peaks import device_memory, host_memory, resident
-
-GIB = 2**30
-LOGITS = 3  # copies of a chunk's logits that are in memory at once: logits, their log-softmax, its gradient
 
 
 def speed(case: Case) -> list[Finding]:
@@ -69,18 +68,24 @@ def memory(case: Case) -> tuple[bool | None, str, str]:
     return now + extra <= case.doctor.memory_share * whole, figure, told
 
 
-def training_parts(case: Case) -> dict[str, float]:
+def training_parts(case: Case) -> dict[str, int]:
     """Bytes that are not there before the first step: gradients, optimiser, reference, activations, logits."""
     run = case.run
     config: Any = run.learner.config
     rows = sum(len(turn.prompt_ids + turn.action_ids) for play in case.plays for turn in play.turns)
     batch = rows * int(run.cfg.tasks_per_step) / case.doctor.tasks / config.minibatches
     micro = max(1, min(config.micro_tokens, int(batch)))
-    parts = memory_parts(run.policy, micro, "ref_logprobs" in run.method.needs)
-    wanted = ("master_weights", "gradients", "optimiser", "reference", "activations")
-    vocabulary = int(run.policy.module.config.get_text_config().vocab_size)
-    logits = LOGITS * 4 * vocabulary * min(config.chunk_tokens, micro)
-    return {name: parts[name] * 2**20 for name in wanted} | {"logits": float(logits)}
+    policy = run.policy
+    learning = Learning(
+        weight_bytes=policy.dtype.itemsize,
+        compute_bytes=policy.compute_dtype.itemsize,
+        checkpointing=bool(run.cfg.model.gradient_checkpointing),
+        micro_tokens=micro,
+        chunk_tokens=config.chunk_tokens,
+        reference="ref_logprobs" in run.method.needs,
+    )
+    parts = learning.parts(shape_of(build(run.cfg.model)))
+    return {name: size for name, size in parts.items() if name != "weights"}
 
 
 CHECKS = {"forecast": (speed, memory)}
