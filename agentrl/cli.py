@@ -62,6 +62,12 @@ COMMANDS: Mapping[str, Command] = {
     "config explain": Command(
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
+    "doctor": Command(
+        "doctor",
+        "look whether masks, loss, sampling, weights and memory are right, on your model, environment and method",
+        "agentrl.doctor.examine:doctor",
+        lambda got: int(not got["ok"]),
+    ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
     "view": Command("view", "a run's plays as one HTML page", "agentrl.viewer.view:view", takes="run"),
     "show": Command("show", "a run's plays in the terminal", "agentrl.viewer.show:show", takes="run"),

@@ -36,7 +36,7 @@ Config = DictConfig
 
 _HERE = Path(__file__).resolve().parent
 CONF = next((folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir()), _HERE / "conf")
-RESUMABLE = ("steps", "log", "checkpoint", "device", "watchdog", "resume")  # what a resumed run may change
+RESUMABLE = ("steps", "log", "checkpoint", "device", "watchdog", "guards", "resume")  # what a resumed run may change
 
 
 class PluginConfigs(SearchPathPlugin):
@@ -231,8 +231,9 @@ def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
             "may change. Leave the others out, or start a new run."
         )
     with open_dict(saved):
-        if "watchdog" not in saved:  # a run of a version without one
-            saved.watchdog = cfg.watchdog
+        for name in ("watchdog", "guards"):  # a run of a version without one
+            if name not in saved:
+                saved[name] = cfg[name]
         for key in given:
             if key.split(".")[0] == "log":
                 saved.log = cfg.log

@@ -8,6 +8,8 @@
      ├─ JudgeError                    a judge gave no verdict: no endpoint, no key, or replies off its grammar
      ├─ ShapeError (ValueError)       two things that must align do not; prints both
      ├─ DivergedError                 loss or gradient is not finite; nothing was learned from it
+     ├─ AlarmError                    a guard that guards.stop names was alarmed; the run was saved
+     ├─ OutOfMemory                   the machine or its GPU had no memory left; names the phase and what to turn
      ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
      ├─ DiskError                     a file cannot be written: the disk is full, read-only or not ours
      └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
@@ -49,6 +51,14 @@ class ShapeError(AgentRLError, ValueError):
 
 class DivergedError(AgentRLError):
     """The loss or the gradient is not finite."""
+
+
+class AlarmError(AgentRLError):
+    """A guard that ``guards.stop`` names was alarmed; the run was saved."""
+
+
+class OutOfMemory(AgentRLError):
+    """The machine or its GPU had no memory left; the message names the phase and what to turn."""
 
 
 class CheckpointError(AgentRLError):

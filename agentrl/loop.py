@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,10 +12,12 @@ from agentrl.alone import alone
 from agentrl.checkpoint import advice, clear
 from agentrl.config import Config
 from agentrl.disk import told
+from agentrl.errors import AlarmError, DivergedError
 from agentrl.evaluate import flat
+from agentrl.guards import Alarm
 from agentrl.interrupt import Dropped, terminable
 from agentrl.log.files import cut
-from agentrl.measure import rollout_metrics, staleness
+from agentrl.measure import idle_shares, rollout_metrics, sampled_entropy, staleness, task_information
 from agentrl.panel import panel
 from agentrl.rollout.desk import left_behind
 from agentrl.rollout.supply import LiveSupply
@@ -114,13 +115,21 @@ def one_batch(run: Run) -> None:
         seen = run.sync.look(run.engine, canaries(used))
     with run.meanwhile(), run.clock.phase("learner"):
         beat("learner", "crediting the plays")
-        metrics = run.learner.learn(used, run.method, run.step)
+        metrics = learned(run, used)
     if run.checkpoints.batches:
         run.keep(used, metrics)
     metrics |= staleness(used, run.step, run.updates)
     run.step += run.updates
     metrics |= push(run, run.learner.moved, seen)
     report(run, [*played, *supply.extra], used, metrics)
+
+
+def learned(run: Run, used: Sequence[Group]) -> dict[str, float]:
+    """The optimiser steps of one batch. Raises DivergedError; the batch that was refused is kept."""
+    try:
+        return run.learner.learn(used, run.method, run.step)
+    except DivergedError as error:
+        raise DivergedError(f"{error}; the batch is kept in {run.keep(used, error=str(error))}") from None
 
 
 def push(run: Run, moved: bool | None = None, seen: Seen | None = None) -> dict[str, float]:
@@ -160,13 +169,33 @@ def report(run: Run, played: Sequence[Group], used: Sequence[Group], metrics: di
         "rollout/total_episodes": float(run.episodes),
         "rollout/left_behind": float(left_behind()),
         "speed/tokens": numbers["rollout/tokens"] / max(run.ahead.seconds + lap["refill"], 1e-9),
-        "memory/rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory/rss": run.clock.memory.most,
+        **run.clock.memory.lap(),
+        **idle_shares(lap, run.ahead.seconds),
+        **sampled_entropy(played),
+        **task_information(played, run.seed + run.step),
     }
+    alarms = run.guard.look(run.step, numbers, used)
+    numbers |= {f"alarm/{alarm.alarm}": alarm.figure for alarm in alarms}
     run.metrics = numbers
     with run.clock.phase("log"):
         beat("disk", "writing the logs of step", str(run.step))
         run.log.log(run.step, numbers)
         run.log.trajectories(run.step, used, run.learner.advantages, run.learner.seen)
+        for alarm in alarms:
+            run.log.note(f"step {run.step}: {alarm}")
+    obey(run, alarms)
+
+
+def obey(run: Run, alarms: Sequence[Alarm]) -> None:
+    """Save and end the run where ``guards.stop`` names an alarm. Raises AlarmError."""
+    for alarm in alarms:
+        if alarm.alarm in run.guard.guards.stop:
+            run.save()
+            raise AlarmError(
+                f"step {run.step}: {alarm}. Stopped because guards.stop names it; saved, continue with: agentrl train "
+                f"resume={run.folder} guards.stop=[]"
+            )
 
 
 def canaries(groups: Sequence[Group]) -> list[tuple[int, ...]]:

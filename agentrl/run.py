@@ -20,6 +20,7 @@ from agentrl.engine.recorded import Recorded
 from agentrl.errors import ConfigError
 from agentrl.evaluate import Evaluate
 from agentrl.fits import at_once, require_best, require_weights, require_work
+from agentrl.guards import Guard
 from agentrl.interrupt import Stop
 from agentrl.kept import Kept, forget, keep
 from agentrl.learner import Learner
@@ -89,6 +90,7 @@ class Run(Player):
     updates: int  # optimiser steps that one batch makes
     past: deque[Group]  # of the last batches, as many as the method draws from
     start: Start | None  # the warm start, if there is one
+    guard: Guard
     ahead: Ahead = field(default_factory=Ahead)
     log: Many = field(default_factory=lambda: Many(()))
     stop: Stop = field(default_factory=Stop)
@@ -285,10 +287,12 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
         tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),
         updates=learning.updates,
         start=start,
+        guard=config.build(cfg.guards).begin(base.folder),
         past=deque(maxlen=method.past_batches * int(cfg.tasks_per_step)),
     )
     if cfg.resume and folders(run.folder):
         run.restore()
+        run.guard.take_up(run.step)
     else:
         run.begin()
         cut(run.folder, {})  # of a run that was killed before its first checkpoint

@@ -14,6 +14,7 @@ FLOORS: list[set[str]] = [
     {"keeper"},
     {"watchdog"},
     {"errors"},
+    {"peaks"},
     {
         "types",
         "ranges",
@@ -50,12 +51,13 @@ FLOORS: list[set[str]] = [
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "seen", "tally", "methods"},
     {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
-    {"warmstart", "kept", "fits"},
+    {"warmstart", "kept", "fits", "guards"},
     {"run"},
     {"summary", "replay"},
     {"comparison"},
     {"experiment", "agreement"},
     {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "report", "viewer"},
+    {"doctor"},
     {"cli"},
     {"__main__"},
 ]
@@ -69,7 +71,7 @@ DOORS = {
     "peft": {"model"},
     "safetensors": {"model", "checkpoint"},
     "wandb": {"log"},
-    "rich": {"log", "cli", "play_env", "plan", "viewer"},
+    "rich": {"log", "cli", "play_env", "plan", "doctor", "viewer"},
     "matplotlib": {"log"},
     "jinja2": {"report", "chat"},
     "vllm": {"engine"},
@@ -86,7 +88,7 @@ DOORS = {
     "regex": {"envs"},
     "torch": {
         "batch", "device", "nests", "ops", "digest", "seen", "tally", "samples", "methods", "model", "engine",
-        "learner", "sync", "explain", "critic", "cluster", "endpoint", "export",
+        "learner", "sync", "explain", "critic", "cluster", "endpoint", "export", "doctor", "peaks",
     },
 }  # fmt: skip
 
