@@ -91,6 +91,8 @@ class Words:
     out: str = ""
     dry_run: bool = False
     extra: list[str] = field(default_factory=list)
+    command: str = "train"
+    sweep_file: str | None = None
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "tasks_per_step": 1, "seed": 0, "seconds": 0.1}
@@ -259,6 +261,11 @@ def load(path: Path) -> Config:
 def plain(cfg: Config) -> dict[str, Any]:
     """A config as resolved plain dicts, lists and values."""
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def node(values: Mapping[str, Any]) -> Config:
+    """A config of plain values."""
+    return OmegaConf.create(dict(values))
 
 
 def at(cfg: Config, key: str) -> Any:
