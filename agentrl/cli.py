@@ -58,6 +58,12 @@ COMMANDS: Mapping[str, Command] = {
     "config explain": Command(
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
+    "sweep": Command(
+        "run_wandb_sweep",
+        "search settings with Weights & Biases: agentrl sweep NAME|FILE",
+        "agentrl.wandb_sweep:run",
+        lambda got: int(got["code"]),
+    ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
     "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
     "env check": Command(
@@ -85,6 +91,7 @@ EXPERIMENT_WORDS = ("experiment", "scale", "seeds", "rows", "workers", "gpus", "
 #: what a command that keeps runs becomes with -m, and the words that it reads itself.
 SWEEP = Command("run_sweep", "a sweep of runs", "agentrl.sweep:run", lambda got: int(got["code"]))
 SWEEP_WORDS = ("sweep", "sweep_file", "launcher", "workers", "gpus", "run_dir", "dry_run")
+WANDB_WORDS = ("sweep", "sweep_file", "workers", "gpus", "run_dir", "dry_run", "wandb")
 
 # What a user can mend about a disk; any other OSError is a crash.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EIO}
@@ -172,7 +179,7 @@ def _usage() -> str:
 
 def _run(name: str, rest: list[str]) -> int:
     """Review the overrides, then hand over to Hydra. Gives the exit code."""
-    args, rest = _flags(rest)
+    args, rest = _flags(_named(rest) if name == "sweep" else rest)
     if args.config_dir:  # YAML and the Python files it names may lie side by side
         sys.path.append(str(Path(args.config_dir).resolve()))
     command = COMMANDS[name]
@@ -184,6 +191,9 @@ def _run(name: str, rest: list[str]) -> int:
         given = _not_of(SWEEP_WORDS, args)
         found = _mistakes(command.config, given, args) if runs else []
         command, rest = SWEEP, _swept(name, rest, args)
+    elif name == "sweep":
+        found = _mistakes("train", ["log=wandb", *_not_of(WANDB_WORDS, args)], args) if runs else []
+        rest = _gathered(WANDB_WORDS, rest, args)
     found += _mistakes(command.config, args.overrides, args) if runs else []
     if found:
         from agentrl.config import listing
@@ -204,6 +214,15 @@ def _flags(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise ConfigError(f"{', '.join(unknown)}: no such flag; known ones: agentrl train --hydra-help")
     args.overrides += more
     return args, [*args.overrides, *(word for word in rest if word not in args.overrides)]
+
+
+def _named(rest: list[str]) -> list[str]:
+    """The first word of ``agentrl sweep`` as an override: a file, or a search space by its name."""
+    if not rest or rest[0].startswith("-") or "=" in rest[0]:
+        return rest
+    file = Path(rest[0])
+    mine = [f"sweep_file={file}"] if file.is_file() or file.suffix else [f"sweep={rest[0]}"]
+    return [*mine, *rest[1:]]
 
 
 def _not_of(own: Sequence[str], args: argparse.Namespace) -> list[str]:

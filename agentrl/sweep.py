@@ -76,7 +76,7 @@ def run(cfg: Config) -> dict[str, Any]:
     cells = combinations(list(cfg.extra), where)
     if given := {word.partition("=")[0].lstrip("+~") for word in cells[0].words} & set(OWN):
         raise ConfigError(f"{', '.join(sorted(given))}: of a single run; leave it out, the same -m command goes on")
-    folder = folder_of(cfg, cells)
+    folder = folder_of(cfg, [key for key, _ in cells[0].varied])
     flags = ["--config-dir", str(where)] if where else []
     if cfg.dry_run:
         jobs = [job for params in space.next([], len(cells)) for job in jobs_of(cfg, folder, params, cells)]
@@ -140,14 +140,14 @@ def offline(content: Mapping[str, Any]) -> dict[str, Any]:
 NAMES = ("_target_", "name", "description", "project", "entity", "program", "command")
 
 
-def folder_of(cfg: Config, cells: Sequence[Combination]) -> Path:
-    """The sweep's folder: the same words, in any order, find the same one."""
+def folder_of(cfg: Config, varied: Sequence[str] = ()) -> Path:
+    """The sweep's folder, named by the words that vary: the same words, in any order, find the same one."""
     if cfg.run_dir:
         return Path(cfg.run_dir).absolute()
     chosen = "" if cfg.choices.sweep == "grid" else str(cfg.choices.sweep)
     file = Path(cfg.sweep_file).stem if cfg.sweep_file else ""
-    varied = [key.rpartition(".")[2] for key, _ in cells[0].varied]
-    name = "_".join(_slug(part) for part in (file or chosen, *varied) if part) or str(cfg.command)
+    last = [key.rpartition(".")[2] for key in varied]
+    name = "_".join(_slug(part) for part in (file or chosen, *last) if part) or str(cfg.command)
     about = [cfg.command, sorted(cfg.extra), config.plain(cfg.sweep), cfg.sweep_file and read_space(Path(cfg.sweep_file))]
     return Path("outputs/sweeps").absolute() / f"{name[:80]}-{_hash(about)}"
 

@@ -30,11 +30,11 @@ class Local:
 
     def start(self, folder: Path, flags: Sequence[str], usual: int) -> LocalRunner:
         """Raises ConfigError when the machine shows fewer GPUs than asked for."""
-        at_once = self.workers or self.gpus // self.gpus_per_run or usual
-        return LocalRunner(at_once, self._shares(at_once), flags)
+        return LocalRunner(self.shares(usual), flags)
 
-    def _shares(self, at_once: int) -> list[dict[str, str]]:
-        """What each run that is in progress finds in its environment."""
+    def shares(self, usual: int) -> list[dict[str, str]]:
+        """For each run at a time what it finds in its environment. Raises ConfigError."""
+        at_once = self.workers or self.gpus // self.gpus_per_run or usual
         threads = {"OMP_NUM_THREADS": "1"} if at_once > 1 and not self.gpus else {}
         if not self.gpus:
             return [threads] * at_once
@@ -52,8 +52,8 @@ class Local:
 class LocalRunner:
     """Threads that wait for processes; each process takes a free share of the machine."""
 
-    def __init__(self, at_once: int, shares: Sequence[dict[str, str]], flags: Sequence[str]) -> None:
-        self.at_once = at_once
+    def __init__(self, shares: Sequence[dict[str, str]], flags: Sequence[str]) -> None:
+        self.at_once = len(shares)
         self._flags = tuple(flags)
         self._stops = 0
         self._free: SimpleQueue[dict[str, str]] = SimpleQueue()
