@@ -242,7 +242,9 @@ def _gathered(own: Sequence[str], rest: list[str], args: argparse.Namespace) -> 
 def _swept(name: str, rest: list[str], args: argparse.Namespace) -> list[str]:
     """The command line of a sweep: one job that runs many. Raises ConfigError."""
     if foreign := [word for word in args.overrides if word.startswith(("hydra/", "hydra."))]:
-        raise ConfigError(f"{', '.join(foreign)}: a sweep starts its runs itself; choose launcher=, sweep= and run_dir=")
+        raise ConfigError(
+            f"{', '.join(foreign)}: a sweep starts its runs itself; choose launcher=, sweep= and run_dir="
+        )
     words = _gathered(SWEEP_WORDS, rest, args)
     args.multirun = False
     args.overrides.append(f"command={name}")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
-#: names of settings: api_key, WANDB_API_KEY, hf_token, password; not `api_key_env` (a name), not `action_tokens` (a number).
+#: names of settings: api_key, WANDB_API_KEY, hf_token, password; not `api_key_env` (a name), not `action_tokens`.
 NAME = re.compile(r"(^|[_.-])(key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
-#: texts: W&B (40 hex digits, or local-…/wandb_v1_…), OpenAI-like, Hugging Face, GitHub, AWS, bearer, user:password@ of an address.
+#: texts: W&B (40 hex digits, or wandb_v1_…), OpenAI-like, Hugging Face, GitHub, AWS, bearer, user:password@ of a URL.
 TEXT = re.compile(
     r"""
       (?<![0-9A-Za-z])(?:local-)?[0-9a-f]{40}(?![0-9A-Za-z])

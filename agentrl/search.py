@@ -1,8 +1,8 @@
 """What a sweep tries: the combinations of the command line alone, or a search space in W&B's schema.
 
-A search space (conf/sweep/NAME.yaml, or a file of yours) holds ``method``, ``metric``, ``parameters`` and ``run_cap`` as
-Weights & Biases reads them, so one file serves ``agentrl sweep`` (W&B decides) and ``agentrl train -m sweep=NAME`` (we
-decide, without an account): ``grid`` is every combination, ``random`` independent draws, ``bayes`` Optuna's TPE sampler
+A search space (conf/sweep/NAME.yaml, or a file of yours) holds ``method``, ``metric``, ``parameters`` and ``run_cap``
+as Weights & Biases reads them, so one file serves ``agentrl sweep`` (W&B decides) and ``agentrl train -m sweep=NAME``
+(we decide, without an account): ``grid`` is every combination, ``random`` independent draws, ``bayes`` Optuna's TPE sampler
 (Watanabe 2023, arXiv:2304.11127). Draws depend on the trial's number alone, so the same command makes the same trials.
 """
 
@@ -113,7 +113,9 @@ class Search:
 
     def _grid(self) -> list[Params]:
         axes = self.axes()
-        every = [dict(zip([a.word for a in axes], found, strict=True)) for found in itertools.product(*map(Axis.all, axes))]
+        every = [
+            dict(zip([a.word for a in axes], found, strict=True)) for found in itertools.product(*map(Axis.all, axes))
+        ]
         return every[: self.run_cap or None]
 
     def _drawn(self, number: int) -> Params:
@@ -131,7 +133,7 @@ class Search:
         axes = self.axes()
         space = {axis.word: axis.distribution() for axis in axes}
         sampler = optuna.samplers.TPESampler(seed=derive(0, "bayes", len(known)) % 2**32, constant_liar=True)
-        study = optuna.create_study(direction=str(self.metric.goal), sampler=sampler)
+        study = optuna.create_study(direction=self.metric.goal.value, sampler=sampler)
         fail = optuna.trial.TrialState.FAIL
         for trial in known:
             inside = {axis.word: axis.coded(trial.params[axis.word]) for axis in axes}
@@ -212,7 +214,7 @@ class Axis:
 
 
 def flattened(parameters: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Parameters inside of parameters (W&B's ``learner: {parameters: {lr: …}}``) as dotted words. Raises ConfigError."""
+    """Parameters inside of parameters (``learner: {parameters: {lr: …}}``) as dotted words. Raises ConfigError."""
     for name, node in parameters.items():
         word = f"{before}{name}"
         if not isinstance(node, Mapping):

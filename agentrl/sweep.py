@@ -117,10 +117,14 @@ def _room(at_once: int, cells: Sequence[Combination]) -> int:
 
 def space_of(cfg: Config) -> Grid | Search:
     """The search that ``sweep=`` or ``sweep_file=`` names. Raises ConfigError."""
+    space: Grid | Search
     if not cfg.sweep_file:
-        space: Grid | Search = config.build(cfg.sweep)
+        space = config.build(cfg.sweep)
         return space
-    return config.build(config.node({"_target_": "agentrl.search.Search", **offline(read_space(Path(cfg.sweep_file)))}))
+    space = config.build(
+        config.node({"_target_": "agentrl.search.Search", **offline(read_space(Path(cfg.sweep_file)))})
+    )
+    return space
 
 
 def read_space(path: Path) -> dict[str, Any]:
@@ -133,7 +137,9 @@ def read_space(path: Path) -> dict[str, Any]:
 def offline(content: Mapping[str, Any]) -> dict[str, Any]:
     """What a search here reads of a file for W&B; its names and descriptions are left out. Raises ConfigError."""
     if "early_terminate" in content:
-        raise ConfigError("early_terminate: here every trial runs to its end; delete it, or let W&B decide: agentrl sweep")
+        raise ConfigError(
+            "early_terminate: here every trial runs to its end; delete it, or let W&B decide: agentrl sweep"
+        )
     return {key: value for key, value in content.items() if key not in NAMES}
 
 
@@ -141,14 +147,14 @@ NAMES = ("_target_", "name", "description", "project", "entity", "program", "com
 
 
 def folder_of(cfg: Config, varied: Sequence[str] = ()) -> Path:
-    """The sweep's folder, named by the words that vary: the same words, in any order, find the same one."""
+    """The sweep's folder, named by the words that vary: the same words find the same one."""
     if cfg.run_dir:
         return Path(cfg.run_dir).absolute()
     chosen = "" if cfg.choices.sweep == "grid" else str(cfg.choices.sweep)
     file = Path(cfg.sweep_file).stem if cfg.sweep_file else ""
     last = [key.rpartition(".")[2] for key in varied]
     name = "_".join(_slug(part) for part in (file or chosen, *last) if part) or str(cfg.command)
-    about = [cfg.command, sorted(cfg.extra), config.plain(cfg.sweep), cfg.sweep_file and read_space(Path(cfg.sweep_file))]
+    about = [cfg.command, list(cfg.extra), config.plain(cfg.sweep), cfg.sweep_file and read_space(Path(cfg.sweep_file))]
     return Path("outputs/sweeps").absolute() / f"{name[:80]}-{_hash(about)}"
 
 
@@ -156,7 +162,10 @@ def jobs_of(cfg: Config, folder: Path, params: Params, cells: Sequence[Combinati
     """The runs of one trial: its values over each combination of the command line."""
     found = []
     for cell in cells:
-        varied = [*((key, word.partition("=")[2]) for key, word in zip(params, words(params), strict=True)), *cell.varied]
+        varied = [
+            *((key, word.partition("=")[2]) for key, word in zip(params, words(params), strict=True)),
+            *cell.varied,
+        ]
         arm = [_told_value(key, value) for key, value in varied if key != "seed"]
         seeds = [_told_value(key, value) for key, value in varied if key == "seed"]
         mine = (*cell.words, *words(params))
@@ -214,7 +223,12 @@ def _value(space: Grid | Search, jobs: Sequence[Job]) -> float | None:
 
 
 def _told(
-    cfg: Config, space: Grid | Search, folder: Path, trials: Sequence[Trial], jobs: Sequence[Job], failed: Sequence[Failed]
+    cfg: Config,
+    space: Grid | Search,
+    folder: Path,
+    trials: Sequence[Trial],
+    jobs: Sequence[Job],
+    failed: Sequence[Failed],
 ) -> dict[str, Any]:
     """Print the table, the best trial and what failed; write sweep.json."""
     rows = measured((job.arm, job.folder, job.done) for job in jobs)

@@ -1,12 +1,13 @@
 """A sweep that Weights & Biases leads: ``agentrl sweep NAME|FILE [WORDS]``.
 
-The search space (conf/sweep, or a file in W&B's schema) becomes a sweep there, and agents of this machine take their runs
-from it: each gets the chosen values as words of ``agentrl train``, besides the WORDS of this command. Agents on other
+The search space (conf/sweep, or a file in W&B's schema) becomes a sweep there, and agents of this machine take their
+runs from it: each gets the chosen values as words of ``agentrl train``, besides the WORDS of this command. Agents on other
 machines join with ``wandb agent``. The same command goes on with the same sweep: its id is kept in the sweep's folder.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -28,7 +29,7 @@ KEPT = "wandb_sweep.json"  # in the sweep's folder: entity/project/id
 
 
 def run(cfg: Config) -> dict[str, Any]:
-    """Create the sweep, or find it again, and work on it until W&B has no more runs. Raises ConfigError, Interrupted."""
+    """Create the sweep, or find it again, and work on it while W&B has runs. Raises ConfigError, Interrupted."""
     space = space_of(cfg)
     if not isinstance(space, Search):
         raise ConfigError("sweep=grid: no search space; name one of conf/sweep or a file: agentrl sweep NAME|FILE")
@@ -38,9 +39,7 @@ def run(cfg: Config) -> dict[str, Any]:
     flags = ["--config-dir", str(where.absolute())] if where else []
     told = schema(content, space, list(cfg.extra), folder, flags)
     if cfg.dry_run:
-        import yaml
-
-        print(yaml.safe_dump(told, sort_keys=False))
+        print(json.dumps(told, indent=2))
         return {"code": 0}
     path = _kept(folder) or _created(told, cfg, folder)
     print(f"agents work on sweep {path}; on other machines: wandb agent {path}", flush=True)
@@ -63,7 +62,17 @@ def schema(
         "metric": {"name": summed, "goal": str(space.metric.goal)},
         "parameters": {word: dict(node) for word, node in flattened(space.parameters)},
         **({"run_cap": space.run_cap} if space.run_cap else {}),
-        "command": [sys.executable, "-m", "agentrl", "train", "log=wandb", *extra, run_dir, "${args_no_hyphens}", *flags],
+        "command": [
+            sys.executable,
+            "-m",
+            "agentrl",
+            "train",
+            "log=wandb",
+            *extra,
+            run_dir,
+            "${args_no_hyphens}",
+            *flags,
+        ],
     }
 
 
@@ -87,8 +96,8 @@ def _created(told: Mapping[str, Any], cfg: Config, folder: Path) -> str:
         entity = entity or wandb.Api().default_entity
     except Exception as error:  # wandb raises its own and network errors of many kinds
         raise ConfigError(
-            f"agentrl sweep: Weights & Biases did not take the sweep: {redact.text(str(error)).rstrip('.')}; run `wandb "
-            "login`, or search without an account: agentrl train -m sweep=NAME (sweep_file=FILE)"
+            f"agentrl sweep: Weights & Biases did not take the sweep: {redact.text(str(error)).rstrip('.')}; run "
+            "`wandb login`, or search without an account: agentrl train -m sweep=NAME (sweep_file=FILE)"
         ) from None
     path = "/".join(part for part in (entity, project, name) if part)
     write_json(folder / KEPT, {"path": path, "config": told})

@@ -116,7 +116,7 @@ class WarmStart:
             found = target.is_dir()
             if not found:
                 config.build(cfg.learner).batches(self.steps, "warmstart.steps")
-                print(f"agentrl: making warm start {target.name}: {self.steps} steps on demonstrations, kept in {target}")
+                print(f"agentrl: making warm start {target.name}: {self.steps} steps on demonstrations; {target}")
                 self._make(cfg, about, target, learn)
         return Start(target.name, self.steps, str(target), kept(target).parts["warmstart"]["seconds"], found)
 

@@ -59,8 +59,12 @@ def serving(runs: list[dict[str, Any]]) -> Iterator[tuple[str, Sweeps]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._say({"data": sweeps.answer(body["query"], body.get("variables") or {})})
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if not self.path.startswith("/graphql"):  # usage statistics
+                self._say({})
+                return
+            asked = json.loads(body)
+            self._say({"data": sweeps.answer(asked["query"], asked.get("variables") or {})})
 
         def do_GET(self) -> None:
             self._say({})

@@ -101,7 +101,9 @@ class Failed:
 
     @property
     def told(self) -> str:
-        lines = self.job.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.job.log.is_file() else []
+        lines = (
+            self.job.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.job.log.is_file() else []
+        )
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class RayTasks:
             raise ConfigError("launcher=ray: Ray is not installed; pip install 'agentrl[ray]'") from None
         options: dict[str, Any] = {"include_dashboard": False} if self.address is None else {"address": self.address}
         try:
-            ray.init(log_to_driver=False, logging_level="error", **options)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"launcher.address={self.address}: Ray did not answer: {error}; start it there") from None
         task = ray.remote(away).options(num_cpus=self.cpus, num_gpus=self.gpus_per_run, max_retries=0)

@@ -57,7 +57,7 @@ class Slurm:
             "nodes": 1,
             "tasks_per_node": 1,
         }
-        slurm = {"slurm_partition": self.partition, "slurm_setup": self.setup or None}
+        slurm: dict[str, Any] = {"slurm_partition": self.partition, "slurm_setup": self.setup or None}
         slurm |= {"slurm_signal_delay_s": self.warning_s}
         return asked | {name: value for name, value in slurm.items() if value is not None}
 

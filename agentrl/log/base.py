@@ -24,8 +24,8 @@ Advantages = Sequence[Sequence[NDArray[np.float32]]]
 class RunFacts:
     """What a log needs to know of its run.
 
-    ``first_step``: steps that a resumed run had already made; ``facts``: what its summary says of panel, data, model and
-    code.
+    ``first_step``: steps that a resumed run had already made; ``facts``: what its summary says of panel, data, model
+    and code.
     """
 
     run_dir: Path

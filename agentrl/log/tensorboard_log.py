@@ -1,4 +1,4 @@
-"""TensorBoard event files in the run's folder: ``pip install 'agentrl[tensorboard]'``, ``tensorboard --logdir outputs``."""
+"""TensorBoard's event files in the run's folder; needs ``pip install 'agentrl[tensorboard]'``."""
 
 from __future__ import annotations
 

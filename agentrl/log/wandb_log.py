@@ -1,9 +1,9 @@
 """Weights & Biases, online or offline. Imported only when ``log=wandb`` asks for it.
 
 What makes many runs readable at a glance: a run is called after its arm and seed, the seeds of an arm are one group
-(W&B then draws their mean and spread), a sweep is a tag; a resumed run goes on in the same W&B run. ``after/…`` keeps its
-one value in the summary, other metrics what the metric table says sums them up (``rollout/success.max``). No key leaves
-the machine: config and command line are redacted.
+(W&B then draws their mean and spread), a sweep is a tag; a resumed run goes on in the same W&B run. ``after/…`` keeps
+its one value in the summary, other metrics what the metric table says sums them up (``rollout/success.max``). No key
+leaves the machine: config and command line are redacted.
 """
 
 from __future__ import annotations

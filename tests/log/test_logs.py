@@ -214,7 +214,12 @@ def test_wandb_offline_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WANDB_TAGS", "lr_seed-12345678")
     monkeypatch.setattr("sys.argv", ["agentrl", f"judge.api_key={key}", "steps=2", key])
     settings = Wandb("agentrl-test", None, None, None, ["tag"], Mode.offline, 1, 2)
-    cfg = {"method": {"clip_high": 0.28}, "seed": 3, "steps": 2, "judge": {"api_key": key, "url": f"http://me:{key}@here"}}
+    cfg = {
+        "method": {"clip_high": 0.28},
+        "seed": 3,
+        "steps": 2,
+        "judge": {"api_key": key, "url": f"http://me:{key}@here"},
+    }
     cfg |= {"choices": {"method": "grpo", "env": "toy"}}
     facts = {"panel": {"hash": "ab12"}, "provenance": {"git": {"commit": key[::-1]}, "packages": {"a": "1"}}}
     log = settings.open(RunFacts(tmp_path, 2, cfg, 0, facts))
@@ -246,7 +251,9 @@ def test_wandb_offline_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     summary: dict[str, Any] = {}
     for record in found:
         if record.WhichOneof("record_type") == "summary":
-            summary |= {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.summary.update}
+            summary |= {
+                "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.summary.update
+            }
     assert summary["rollout/success"] == {"max": 0.75}
     assert (summary["rollout/reward"], summary["after/sampled_success"]) == (0.25, 0.5)
     defined = {r.metric.name: r.metric.step_metric for r in found if r.WhichOneof("record_type") == "metric"}
