@@ -2,8 +2,9 @@
 
 A search space (conf/sweep/NAME.yaml, or a file of yours) holds ``method``, ``metric``, ``parameters`` and ``run_cap``
 as Weights & Biases reads them, so one file serves ``agentrl sweep`` (W&B decides) and ``agentrl train -m sweep=NAME``
-(we decide, without an account): ``grid`` is every combination, ``random`` independent draws, ``bayes`` Optuna's TPE sampler
-(Watanabe 2023, arXiv:2304.11127). Draws depend on the trial's number alone, so the same command makes the same trials.
+(we decide, without an account): ``grid`` is every combination, ``random`` independent draws, ``bayes`` Optuna's TPE
+sampler (Watanabe 2023, arXiv:2304.11127). Draws depend on the trial's number alone, so the same command makes the same
+trials.
 """
 
 from __future__ import annotations

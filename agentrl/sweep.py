@@ -117,13 +117,10 @@ def _room(at_once: int, cells: Sequence[Combination]) -> int:
 
 def space_of(cfg: Config) -> Grid | Search:
     """The search that ``sweep=`` or ``sweep_file=`` names. Raises ConfigError."""
-    space: Grid | Search
-    if not cfg.sweep_file:
-        space = config.build(cfg.sweep)
-        return space
-    space = config.build(
-        config.node({"_target_": "agentrl.search.Search", **offline(read_space(Path(cfg.sweep_file)))})
-    )
+    node = cfg.sweep
+    if cfg.sweep_file:
+        node = config.node({"_target_": "agentrl.search.Search", **offline(read_space(Path(cfg.sweep_file)))})
+    space: Grid | Search = config.build(node)
     return space
 
 

@@ -1,8 +1,9 @@
 """A sweep that Weights & Biases leads: ``agentrl sweep NAME|FILE [WORDS]``.
 
 The search space (conf/sweep, or a file in W&B's schema) becomes a sweep there, and agents of this machine take their
-runs from it: each gets the chosen values as words of ``agentrl train``, besides the WORDS of this command. Agents on other
-machines join with ``wandb agent``. The same command goes on with the same sweep: its id is kept in the sweep's folder.
+runs from it: each gets the chosen values as words of ``agentrl train``, besides the WORDS of this command. Agents on
+other machines join with ``wandb agent``. The same command goes on with the same sweep: its id is kept in the sweep's
+folder.
 """
 
 from __future__ import annotations

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentrl.errors import ConfigError
+from agentrl.cluster.ray import join, require_ray
 from agentrl.launch.base import STOPPED, Job
 from agentrl.launch.remote import StopSign, away
 from agentrl.ranges import require_least, require_positive
@@ -18,7 +17,7 @@ from agentrl.ranges import require_least, require_positive
 class RayTasks:
     """The schema of conf/launcher/ray.yaml, where every number has its unit."""
 
-    address: str | None
+    address: str
     workers: int
     cpus: float
     gpus_per_run: float
@@ -29,15 +28,8 @@ class RayTasks:
 
     def start(self, folder: Path, flags: Sequence[str], usual: int) -> RayRunner:
         """Join the cluster at ``address``, or start a Ray of this machine. Raises ConfigError."""
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError("launcher=ray: Ray is not installed; pip install 'agentrl[ray]'") from None
-        options: dict[str, Any] = {"include_dashboard": False} if self.address is None else {"address": self.address}
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"launcher.address={self.address}: Ray did not answer: {error}; start it there") from None
+        ray = require_ray("launcher", "local")
+        join(ray, self.address, "launcher")
         task = ray.remote(away).options(num_cpus=self.cpus, num_gpus=self.gpus_per_run, max_retries=0)
         return RayRunner(task, self.workers or 1000, flags, StopSign(folder / "ray"))
 

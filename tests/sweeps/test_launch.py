@@ -33,8 +33,9 @@ def job(folder: Path, seed: int, **env: str) -> StubJob:
 
 @pytest.fixture(autouse=True)
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are the stand-in; what a queue starts finds it, too, behind the launcher's own modules."""
+    """Runs are the stand-in, in a folder that holds no other package of its name."""
     stub.install(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
 
 
 def local() -> Launcher:
@@ -137,24 +138,25 @@ def test_jobs_of_a_queue(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("queue")
-@pytest.mark.parametrize("launcher", ["slurm", "ray"])
+@pytest.mark.parametrize("launcher", ["slurm", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_stopped_queue_saves_its_runs(launcher: str, tmp_path: Path) -> None:
     """The stop sign reaches runs on other machines through the folder; then they go on."""
     pytest.importorskip("submitit" if launcher == "slurm" else "ray")
     gate = tmp_path / "gate"
-    settings = slurm() if launcher == "slurm" else RayTasks(address=None, workers=2, cpus=1, gpus_per_run=0)
-    one = job(tmp_path, 0, STUB_GATE=str(gate))
-    for again in (False, True):
-        runner = started(settings, tmp_path)
-        codes: list[int] = []
-        thread = Thread(target=lambda to=runner, into=codes: into.append(to.call(one)))
-        thread.start()
-        if not again:
-            _until((one.folder / "ready").exists)
-            runner.stop()
-        thread.join(60)
-        runner.close()
-        assert codes == [0 if again else Interrupted.exit_code]
+    settings = slurm() if launcher == "slurm" else RayTasks(address="", workers=2, cpus=1, gpus_per_run=0)
+    one, two = job(tmp_path, 0, STUB_GATE=str(gate)), job(tmp_path, 1)
+    runner = started(settings, tmp_path)
+    codes: list[int] = []
+    thread = Thread(target=lambda: codes.append(runner.call(one)))
+    thread.start()
+    _until((one.folder / "ready").exists)
+    runner.stop()
+    thread.join(60)
+    assert codes == [Interrupted.exit_code]
+    assert runner.call(two) == Interrupted.exit_code
+    assert not two.folder.exists()
+    runner.close()
+    assert carry_out(one, [], {}, lambda: 0) == 0
     assert [call["argv"][1].partition("=")[0] for call in stub.begun(one.folder)] == ["seed", "resume"]
 
 
