@@ -39,8 +39,8 @@ FLOORS: list[set[str]] = [
     {"run"},
     {"summary"},
     {"comparison"},
-    {"experiment", "agreement", "sweep", "wandb_sweep"},
-    {"loop", "explain", "env_tools", "play_env", "serve", "plan"},
+    {"experiment", "agreement", "sweep"},
+    {"wandb_sweep", "loop", "explain", "env_tools", "play_env", "serve", "plan"},
     {"cli"},
     {"__main__"},
 ]
