@@ -33,14 +33,14 @@ FLOORS: list[set[str]] = [
     },
     {"summarizer", "search", "sweep_table"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
-    {"model", "critic", "panel", "rollout", "cluster"},
+    {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead", "launch"},
     {"warmstart"},
     {"run"},
     {"summary"},
     {"comparison"},
     {"experiment", "agreement", "sweep"},
-    {"wandb_sweep", "loop", "explain", "env_tools", "play_env", "serve", "plan"},
+    {"wandb_sweep", "loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export"},
     {"cli"},
     {"__main__"},
 ]
@@ -69,10 +69,11 @@ DOORS = {
     "rapidfuzz": {"envs"},
     "sqlglot": {"envs"},
     "pymysql": {"envs"},
+    "gymnasium": {"envs"},
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic", "cluster",
+        "checkpoint", "explain", "critic", "cluster", "endpoint", "export",
     },
 }  # fmt: skip
 

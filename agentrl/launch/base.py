@@ -225,9 +225,7 @@ def _locked(log: IO[bytes], job: Job, stops: Callable[[], int]) -> bool:
 def _process(words: Sequence[str], env: Mapping[str, str], log: IO[bytes], stops: Callable[[], int]) -> int:
     """One process of ``agentrl``, in a session of its own, so that a Ctrl-C reaches it once; gives its exit code."""
     command = [sys.executable, "-m", "agentrl", *words]
-    before = signal.pthread_sigmask(
-        signal.SIG_UNBLOCK, {signal.SIGINT}
-    )  # Ray blocks it in its tasks, and children inherit
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it in tasks; children inherit that
     try:
         child = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True)
     finally:
