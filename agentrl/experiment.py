@@ -28,7 +28,7 @@ from agentrl.comparison import Claim, Column, Left, Published, Source
 from agentrl.config import Config
 from agentrl.errors import ConfigError
 from agentrl.hashes import text_hash
-from agentrl.launch.base import Failed, beginning, finished, run_missing
+from agentrl.launch.base import Failed, beginning, finished, run_missing, started
 from agentrl.log.curves import curves
 from agentrl.log.files import read_json
 
@@ -167,7 +167,8 @@ class Comparison:
             print("\n".join(shlex.join(["agentrl", *job.command, *flags]) for job in jobs))
             return {"failed": []}
         begin = time.perf_counter()
-        failed = run_missing(jobs, config.build(cfg.launcher), Path(cfg.out), flags, _usual(cfg.scale))
+        with started(config.build(cfg.launcher), Path(cfg.out), flags, _usual(cfg.scale)) as runner:
+            failed = run_missing(jobs, runner)
         return self.report(cfg, jobs, failed, time.perf_counter() - begin)
 
     def jobs(self, scale: Scale, cfg: Config) -> list[Job]:

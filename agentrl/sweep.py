@@ -25,7 +25,7 @@ from agentrl import config
 from agentrl.config import Config
 from agentrl.errors import ConfigError
 from agentrl.hashes import text_hash
-from agentrl.launch.base import Failed, beginning, finished, run_missing
+from agentrl.launch.base import Failed, beginning, finished, run_missing, started
 from agentrl.log.files import read_json, read_lines, write_json
 from agentrl.overrides import Combination, combinations
 from agentrl.search import Grid, Params, Search, Trial, words
@@ -92,27 +92,21 @@ def _carried_out(
     cfg: Config, space: Grid | Search, cells: Sequence[Combination], folder: Path, flags: Sequence[str]
 ) -> tuple[list[Trial], list[Job], list[Failed]]:
     """All trials: those that an earlier call wrote down, then what the search asks for."""
-    launcher = config.build(cfg.launcher)
-    cores = os.cpu_count() or 1
-    at_once = int(cfg.workers) or cores
     trials: list[Trial] = []
     jobs: list[Job] = []
     failed: list[Failed] = []
-    batch = _noted(folder) or space.next([], _room(at_once, cells))
-    while batch:
-        _note(cfg, folder, [trial.params for trial in trials] + batch)
-        made = [(params, jobs_of(cfg, folder, params, cells)) for params in batch]
-        now = [job for _, of_trial in made for job in of_trial]
-        jobs += now
-        failed += run_missing(now, launcher, folder, flags, cores)
-        trials += [Trial(params, _value(space, of_trial)) for params, of_trial in made]
-        batch = space.next(trials, _room(at_once, cells))
+    with started(config.build(cfg.launcher), folder, flags, os.cpu_count() or 1) as runner:
+        room = max(1, runner.at_once // len(cells))  # trials that fill the machine: each is a run for each combination
+        batch = _noted(folder) or space.next([], room)
+        while batch:
+            _note(cfg, folder, [trial.params for trial in trials] + batch)
+            made = [(params, jobs_of(cfg, folder, params, cells)) for params in batch]
+            now = [job for _, of_trial in made for job in of_trial]
+            jobs += now
+            failed += run_missing(now, runner)
+            trials += [Trial(params, _value(space, of_trial)) for params, of_trial in made]
+            batch = space.next(trials, room)
     return trials, jobs, failed
-
-
-def _room(at_once: int, cells: Sequence[Combination]) -> int:
-    """Trials that fill the machine: each is as many runs as the command line has combinations."""
-    return max(1, at_once // len(cells))
 
 
 def space_of(cfg: Config) -> Grid | Search:

@@ -110,20 +110,21 @@ class Failed:
         return f"{self.job.name}: exit code {self.code}: {self.told} (all it said: {self.job.log})"
 
 
-def run_missing(
-    jobs: Sequence[Job], launcher: Launcher, folder: Path, flags: Sequence[str], usual: int
-) -> list[Failed]:
-    """Carry out the jobs that are not done; gives those that failed. Raises ConfigError, Interrupted after Ctrl-C.
-
-    ``folder``, ``flags`` and ``usual`` are those of :meth:`Launcher.start`.
-    """
-    todo = [job for job in jobs if not job.done]
+@contextmanager
+def started(launcher: Launcher, folder: Path, flags: Sequence[str], usual: int) -> Iterator[Runner]:
+    """A launcher's runner, closed at the end; the arguments are those of :meth:`Launcher.start`."""
     runner = launcher.start(folder, flags, usual)
-    print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them done already; {runner.at_once} at a time", flush=True)
     try:
-        return run_all(todo, runner)
+        yield runner
     finally:
         runner.close()
+
+
+def run_missing(jobs: Sequence[Job], runner: Runner) -> list[Failed]:
+    """Carry out the jobs that are not done; gives those that failed. Raises Interrupted after Ctrl-C."""
+    todo = [job for job in jobs if not job.done]
+    print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them done already; {runner.at_once} at a time", flush=True)
+    return run_all(todo, runner)
 
 
 def run_all(jobs: Sequence[Job], runner: Runner) -> list[Failed]:
@@ -225,7 +226,7 @@ def _locked(log: IO[bytes], job: Job, stops: Callable[[], int]) -> bool:
 def _process(words: Sequence[str], env: Mapping[str, str], log: IO[bytes], stops: Callable[[], int]) -> int:
     """One process of ``agentrl``, in a session of its own, so that a Ctrl-C reaches it once; gives its exit code."""
     command = [sys.executable, "-m", "agentrl", *words]
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it in tasks; children inherit that
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked in Ray's tasks, and inherited
     try:
         child = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True)
     finally:
