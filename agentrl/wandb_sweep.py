@@ -21,6 +21,7 @@ from typing import Any
 from agentrl import config, redact
 from agentrl.config import Config
 from agentrl.errors import ConfigError, Interrupted
+from agentrl.launch.base import terminable
 from agentrl.log.files import read_json, write_json
 from agentrl.log.metrics import METRICS, Best
 from agentrl.search import Search, flattened
@@ -112,7 +113,8 @@ def _agents(path: str, shares: Sequence[Mapping[str, str]], folder: Path) -> lis
     env = {**os.environ, "WANDB_DIR": str(folder), "WANDB_TAGS": os.environ.get("WANDB_TAGS", folder.name[:64])}
     agents = [subprocess.Popen(command, env={**env, **share}, start_new_session=True) for share in shares]
     try:
-        return [agent.wait() for agent in agents]
+        with terminable():
+            return [agent.wait() for agent in agents]
     except KeyboardInterrupt:
         print("\nagentrl: the agents' runs save and end; the same command goes on", flush=True)
         for agent in agents:

@@ -139,7 +139,7 @@ def run_all(jobs: Sequence[Job], runner: Runner) -> list[Failed]:
         return code
 
     futures: list[Future[int]] = []
-    with ThreadPoolExecutor(min(runner.at_once, max(len(jobs), 1))) as pool, _terminable():
+    with ThreadPoolExecutor(min(runner.at_once, max(len(jobs), 1))) as pool, terminable():
         try:
             futures += [pool.submit(work, job) for job in jobs]
             wait(futures)
@@ -167,7 +167,7 @@ def _stopped(runner: Runner, futures: Sequence[Future[int]]) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Inside, SIGTERM is a Ctrl-C, so that no run is left behind."""
     if current_thread() is not main_thread():
         yield

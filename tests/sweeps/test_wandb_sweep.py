@@ -4,7 +4,11 @@ stand-in of tests/sweeps/stub.py."""
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -31,6 +35,13 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def log_in(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on wandb talks to the stand-in."""
+    said = {"BASE_URL": url, "API_KEY": "0" * 40, "CONFIG_DIR": str(tmp_path / "wandb"), "SILENT": "true"}
+    for name, value in said.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+
+
 def test_the_same_file_leads_agents(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -38,13 +49,7 @@ def test_the_same_file_leads_agents(
     stub.install(tmp_path, monkeypatch)
     given = [{"learner.lr": 0.0005}, {"learner.lr": 0.0002}]
     with serving(given) as (url, server):
-        for name, value in (
-            ("BASE_URL", url),
-            ("API_KEY", "0" * 40),
-            ("CONFIG_DIR", tmp_path / "c"),
-            ("SILENT", "true"),
-        ):
-            monkeypatch.setenv(f"WANDB_{name}", str(value))
+        log_in(url, tmp_path, monkeypatch)
         words = ["sweep", str(space), "workers=1", f"run_dir={tmp_path / 'runs'}", "env=webshop"]
         code, out, err = told(capsys, *words)
         assert code == 0, err
@@ -103,3 +108,24 @@ def test_what_wandb_would_be_told(space: Path, capsys: pytest.CaptureFixture[str
     command = json.loads(out)["command"]
     assert (code, command[1:6]) == (0, ["-m", "agentrl", "train", "log=wandb", "steps=4"])
     assert command[-1] == "${args_no_hyphens}"
+
+
+@pytest.mark.slow
+def test_ctrl_c_lets_the_runs_of_agents_save(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.install(tmp_path, monkeypatch)
+    monkeypatch.setenv("STUB_GATE", str(tmp_path / "never"))
+    run = tmp_path / "runs" / "run0"
+
+    def press() -> None:
+        while not (run / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with serving([{"learner.lr": 0.0005}]) as (url, _):
+        log_in(url, tmp_path, monkeypatch)
+        Thread(target=press, daemon=True).start()
+        code, _, err = told(capsys, "sweep", str(space), "workers=1", f"run_dir={tmp_path / 'runs'}")
+    assert (code, "interrupted; the same command" in err) == (130, True), err
+    assert (run / "checkpoints" / "step_000001" / "manifest.json").is_file()
