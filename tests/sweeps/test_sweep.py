@@ -80,7 +80,7 @@ def test_every_combination_runs_once_in_a_folder_of_its_own(tmp_path: Path, caps
 
 def test_ctrl_c_saves_and_the_same_command_makes_only_what_is_missing(tmp_path: Path) -> None:
     gate, folder = tmp_path / "gate", tmp_path / "runs"
-    words = (*GRID, "workers=2", f"run_dir={folder}")
+    words = ("method=grpo,vspo", "seed=0,1", "workers=2", f"run_dir={folder}")
     process = begin(*words, STUB_GATE=str(gate))
     wait_for(lambda: len(list(folder.glob("*/ready"))) == 2)
     process.send_signal(signal.SIGINT)
@@ -100,7 +100,7 @@ def test_ctrl_c_saves_and_the_same_command_makes_only_what_is_missing(tmp_path: 
         calls = stub.begun(run)
         resumed = [call["argv"] for call in calls if call["argv"][1].startswith("resume=")]
         assert (len(calls), len(resumed)) == ((2, 1) if run.name in stopped else (1, 0))
-    assert len(list(folder.glob("*/summary.json"))) == 12
+    assert len(list(folder.glob("*/summary.json"))) == 4
 
 
 def test_a_killed_sweep_leaves_runs_that_the_next_one_waits_for(tmp_path: Path) -> None:
@@ -189,12 +189,13 @@ def test_gpus_are_shared_out(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["method=grpo,vspoo", "worker=2"], ["did you mean 'vspo'?", "worker: unknown"]),
-        (["launcher=locl", "seed=x"], ["did you mean 'local'?", "could not be converted to Integer"]),
+        (
+            ["method=grpo,vspoo", "worker=2", "launcher=locl", "seed=x"],
+            ["did you mean 'vspo'?", "worker: unknown", "did you mean 'local'?", "could not be converted to Integer"],
+        ),
         (["learner.lr=interval(0.1,0.2)"], ["a range has no end of values", "sweep=NAME"]),
         (["resume=somewhere"], ["resume: of a single run"]),
         (["hydra/launcher=joblib", "seed=0,1"], ["choose launcher="]),
-        (["workers=-1"], ["launcher.workers: got -1, expected at least 0"]),
         (["gpus=1", "launcher.gpus_per_run=2"], ["expected at most gpus=1"]),
         (["sweep_file=nowhere.yaml"], ["there is no such file"]),
     ],
