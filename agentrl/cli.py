@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Command:
     verdict: Callable[[Any], int] = lambda _: 0
     keeps: bool = False  # writes a folder of its own, which must not hold another run
     takes: str = ""  # the key that a first word without a key is meant for: `new env NAME` is `new env name=NAME`
+    many: bool = False  # that key is a list, and all first words without a key are meant for it
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -66,6 +68,13 @@ COMMANDS: Mapping[str, Command] = {
         lambda got: int(got["code"]),
     ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
+    "report": Command(
+        "report",
+        "what finished runs show and what not: HTML, tables",
+        "agentrl.report.command:report",
+        takes="runs",
+        many=True,
+    ),
     "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
     "env check": Command(
         "env_tool",
@@ -172,7 +181,7 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
     for length in (2, 1):
         name = " ".join(words[:length])
         if name in COMMANDS:
-            return name, _keyed(words[length:], COMMANDS[name].takes)
+            return name, _keyed(words[length:], COMMANDS[name])
     family = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
     if family and (len(words) == 1 or words[1] in ("-h", "--help")):
         print("\n".join(f"agentrl {name:<16}{COMMANDS[name].about}" for name in family))
@@ -183,10 +192,12 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
     raise ConfigError(f"{got}: no such command; {nearest(got, COMMANDS)}")
 
 
-def _keyed(rest: list[str], key: str) -> list[str]:
-    """The words with a first bare one (no ``=``, no flag) given to ``key``."""
-    bare = key and rest and "=" not in rest[0] and not rest[0].startswith("-")
-    return [f"{key}={rest[0]}", *rest[1:]] if bare else rest
+def _keyed(rest: list[str], command: Command) -> list[str]:
+    """The words with the first bare one (no ``=``, no flag), or all of the first bare ones, given to ``takes``."""
+    bare = list(takewhile(lambda word: "=" not in word and not word.startswith("-"), rest)) if command.takes else []
+    if command.many and bare:
+        return [f"{command.takes}=[{','.join(json.dumps(word) for word in bare)}]", *rest[len(bare) :]]
+    return [f"{command.takes}={bare[0]}", *rest[1:]] if bare else rest
 
 
 def _usage() -> str:

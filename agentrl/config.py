@@ -81,6 +81,7 @@ class Words:
     split: str = "train"
     task: str | None = None
     run: str | None = None
+    runs: list[str] = field(default_factory=list)
     gpus: int = 0
     corpus: str = ""
     port: int = 0

@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"keeper"},
     {"watchdog"},
     {"errors", "turns", "redact"},
-    {"types", "ranges", "stats", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
+    {"types", "ranges", "stats", "resampling", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
     {
         "config",
         "bundled",
@@ -40,7 +40,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement", "sweep"},
-    {"wandb_sweep", "loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export"},
+    {"wandb_sweep", "loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "report"},
     {"cli"},
     {"__main__"},
 ]
@@ -59,6 +59,7 @@ DOORS = {
     "tensorboard": {"log"},
     "rich": {"log", "cli", "play_env", "plan", "sweep_table"},
     "matplotlib": {"log"},
+    "jinja2": {"report", "chat"},
     "vllm": {"engine"},
     "scipy": {"stats"},
     "ray": {"cluster", "launch"},
