@@ -19,7 +19,9 @@ from agentrl.config import CONF, build, check, compose, load, plain, resumed, sa
 from agentrl.errors import ConfigError
 
 COMMANDS = (
-    "export", "new", "train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan", "report", "run_sweep", "run_wandb_sweep")  # fmt: skip
+    "export", "new", "train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan",
+    "report", "run_sweep", "run_wandb_sweep",
+)  # fmt: skip
 IN_TRAIN = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
