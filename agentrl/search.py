@@ -134,7 +134,8 @@ class Search:
         axes = self.axes()
         space = {axis.word: axis.distribution() for axis in axes}
         sampler = optuna.samplers.TPESampler(seed=derive(0, "bayes", len(known)) % 2**32, constant_liar=True)
-        study = optuna.create_study(direction=self.metric.goal.value, sampler=sampler)
+        better: Any = self.metric.goal.value
+        study = optuna.create_study(direction=better, sampler=sampler)
         fail = optuna.trial.TrialState.FAIL
         for trial in known:
             inside = {axis.word: axis.coded(trial.params[axis.word]) for axis in axes}
