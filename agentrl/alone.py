@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO
 
 from agentrl.errors import ConfigError
-from agentrl.watchdog import patience
+from agentrl.watchdog import beat, patience
 
 FILE = ".lock"
+LOOK_S = 0.2  # between two looks at a lock
 WAIT_S = 30.0  # for a process that was asked to end and still saves
 
 
@@ -35,7 +36,7 @@ def alone(folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
         deadline = time.monotonic() + wait_s
         with patience("setup", "waiting for the run's folder", wait_s):
             while file is None and time.monotonic() < deadline:
-                time.sleep(min(0.2, wait_s))
+                time.sleep(min(LOOK_S, wait_s))
                 file = _held(folder / FILE)
     if file is None:
         raise ConfigError(f"{folder}: another process works in it; end that one first, or choose another folder")
@@ -46,6 +47,25 @@ def alone(folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
             (folder / FILE).unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()
+
+
+@contextmanager
+def turn(path: Path, what: str) -> Iterator[None]:
+    """Inside, this process alone makes ``path``; others that would make the same wait, and the watchdog knows ``what``
+    for. A process that dies leaves its turn to the next."""
+    lock = path.with_name(f".{path.name}.lock")
+    file = _held(lock)
+    if file is None:
+        print(f"agentrl: another run is making {what}; waiting for it", flush=True)
+    while file is None:
+        beat("setup", f"waiting for another run to make {what}")
+        time.sleep(LOOK_S)
+        file = _held(lock)
+    with file:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager

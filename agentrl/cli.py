@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -68,6 +68,12 @@ COMMANDS: Mapping[str, Command] = {
         "agentrl.doctor.examine:doctor",
         lambda got: int(not got["ok"]),
     ),
+    "sweep": Command(
+        "run_wandb_sweep",
+        "search settings with Weights & Biases: agentrl sweep NAME|FILE",
+        "agentrl.wandb_sweep:run",
+        lambda got: int(got["code"]),
+    ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
     "view": Command("view", "a run's plays as one HTML page", "agentrl.viewer.view:view", takes="run"),
     "show": Command("show", "a run's plays in the terminal", "agentrl.viewer.show:show", takes="run"),
@@ -115,7 +121,11 @@ COMMANDS: Mapping[str, Command] = {
 EXPERIMENT = Command(
     "run_experiment", "a table of a paper", "agentrl.experiment:run", lambda got: int(bool(got["failed"]))
 )
-EXPERIMENT_WORDS = ("experiment", "scale", "seeds", "rows", "workers", "out", "dry_run")
+EXPERIMENT_WORDS = ("experiment", "scale", "seeds", "rows", "workers", "gpus", "launcher", "out", "dry_run")
+#: what a command that keeps runs becomes with -m, and the words that it reads itself.
+SWEEP = Command("run_sweep", "a sweep of runs", "agentrl.sweep:run", lambda got: int(got["code"]))
+SWEEP_WORDS = ("sweep", "sweep_file", "launcher", "workers", "gpus", "run_dir", "dry_run")
+WANDB_WORDS = ("sweep", "sweep_file", "workers", "gpus", "run_dir", "dry_run", "wandb")
 
 LIBRARIES = {  # what libraries read when they are imported; what the user has set stays
     "TRANSFORMERS_VERBOSITY": "error",
@@ -222,14 +232,25 @@ def _usage() -> str:
 def _run(name: str, rest: list[str]) -> int:
     """Review the overrides, then hand over to Hydra. Gives the exit code."""
     command = COMMANDS[name]
-    args, rest = _flags(rest)
+    args, rest = _flags(_named(rest) if name == "sweep" else rest)
     if args.config_dir:  # YAML and the Python files it names may lie side by side
         sys.path.append(str(Path(args.config_dir).resolve()))
     if name == "train" and any(re.match("experiment=(?!null)", word) for word in args.overrides):
-        command, rest = EXPERIMENT, _gathered(rest, args)
+        command, rest = EXPERIMENT, _gathered(EXPERIMENT_WORDS, rest, args)
     runs = not (args.help or args.hydra_help or args.info)
-    if runs:
-        _refuse_mistakes(command, args)
+    found: list[str] = []
+    if command.keeps and args.multirun:
+        given = _not_of(SWEEP_WORDS, args)
+        found = _mistakes(command.config, given, args) if runs else []
+        command, rest = SWEEP, _swept(name, rest, args)
+    elif name == "sweep":
+        found = _mistakes("train", ["log=wandb", *_not_of(WANDB_WORDS, args)], args) if runs else []
+        rest = _gathered(WANDB_WORDS, rest, args)
+    found += _mistakes(command.config, args.overrides, args) if runs else []
+    if found:
+        from agentrl.config import listing
+
+        raise ConfigError(listing(found))
     outcome = Outcome()
     _hydra(command, _placed(command, rest, args), outcome)
     return outcome.code
@@ -247,31 +268,50 @@ def _flags(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return args, [*args.overrides, *(word for word in rest if word not in args.overrides)]
 
 
-def _gathered(rest: list[str], args: argparse.Namespace) -> list[str]:
-    """The command line of an experiment: the words that it does not read itself become ``extra``, for its runs."""
-
-    def own(word: str) -> bool:
-        return word.partition("=")[0] in EXPERIMENT_WORDS or word.startswith("hydra")
-
-    extra = [word for word in args.overrides if not own(word)]
-    quoted = [f"extra=[{','.join(json.dumps(word) for word in extra)}]"] if extra else []
-    words = quoted + [word for word in rest if word not in extra]
-    args.overrides = [word for word in args.overrides if own(word)] + quoted
-    return words
+def _named(rest: list[str]) -> list[str]:
+    """The first word of ``agentrl sweep`` as an override: a file, or a search space by its name."""
+    if not rest or rest[0].startswith("-") or "=" in rest[0]:
+        return rest
+    file = Path(rest[0])
+    mine = [f"sweep_file={file}"] if file.is_file() or file.suffix else [f"sweep={rest[0]}"]
+    return [*mine, *rest[1:]]
 
 
-def _refuse_mistakes(command: Command, args: argparse.Namespace) -> None:
-    from agentrl.config import listing
+def _not_of(own: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """The words of the command line that a command of many runs does not read itself."""
+    return [word for word in args.overrides if re.split("[.=]", word)[0] not in own and not word.startswith("hydra")]
+
+
+def _gathered(own: Sequence[str], rest: list[str], args: argparse.Namespace) -> list[str]:
+    """The command line of many runs: the words that it does not read itself become ``extra``, for its runs."""
+    extra = _not_of(own, args)
+    quoted = ",".join(json.dumps(word, ensure_ascii=False) for word in extra)
+    more = [f"extra=[{quoted}]"] if extra else []
+    args.overrides = [word for word in args.overrides if word not in extra] + more
+    return more + [word for word in rest if word not in extra]
+
+
+def _swept(name: str, rest: list[str], args: argparse.Namespace) -> list[str]:
+    """The command line of a sweep: one job that runs many. Raises ConfigError."""
+    if foreign := [word for word in args.overrides if word.startswith(("hydra/", "hydra."))]:
+        raise ConfigError(
+            f"{', '.join(foreign)}: a sweep starts its runs itself; choose launcher=, sweep= and run_dir="
+        )
+    words = _gathered(SWEEP_WORDS, rest, args)
+    args.multirun = False
+    args.overrides.append(f"command={name}")
+    return [f"command={name}", *(word for word in words if word not in ("-m", "--multirun"))]
+
+
+def _mistakes(config: str, words: Sequence[str], args: argparse.Namespace) -> list[str]:
     from agentrl.overrides import review
 
     folder = Path(args.config_dir) if args.config_dir else None
-    found = review(args.config_name or command.config, args.overrides, multirun=args.multirun, config_dir=folder)
-    if found:
-        raise ConfigError(listing(found))
+    return review(args.config_name or config, words, multirun=args.multirun, config_dir=folder)
 
 
 def _placed(command: Command, rest: list[str], args: argparse.Namespace) -> list[str]:
-    """Make Hydra's output folder the run's: a resumed run keeps its own; ``run_dir`` of a sweep holds all its runs.
+    """Make Hydra's output folder the run's: a resumed run keeps its own.
 
     A command that keeps nothing makes no folder.
     """
@@ -281,8 +321,6 @@ def _placed(command: Command, rest: list[str], args: argparse.Namespace) -> list
         return ["hydra.run.dir=.", *rest]
 
     given = {key: value for key, _, value in (text.partition("=") for text in args.overrides)}
-    if args.multirun and "run_dir" in given:
-        return [text if not text.startswith("run_dir=") else f"hydra.sweep.dir={given['run_dir']}" for text in rest]
     if given.get("resume") not in (None, "null", ""):
         load(Path(given["resume"]) / "config.yaml")  # no such run: say so before Hydra makes its folder
         return [f"hydra.run.dir={given['resume']}", *rest]
@@ -301,8 +339,8 @@ def _hydra(command: Command, words: list[str], outcome: Outcome) -> None:
 
     from agentrl.config import CONF
 
-    def job(cfg: Any) -> float | None:
-        return _job(command, cfg, outcome)
+    def job(cfg: Any) -> None:
+        _job(command, cfg, outcome)
 
     before = sys.argv
     sys.argv = ["agentrl", *words]
@@ -315,8 +353,8 @@ def _hydra(command: Command, words: list[str], outcome: Outcome) -> None:
         sys.argv = before
 
 
-def _job(command: Command, cfg: Any, outcome: Outcome) -> float | None:
-    """One job: check everything, run, report. A sweep goes on after a failed run; Ctrl-C ends it."""
+def _job(command: Command, cfg: Any, outcome: Outcome) -> None:
+    """One job: check everything, run, report. Hydra's own multirun goes on after a failed job; Ctrl-C ends it."""
     gc.enable()
     try:
         ready = _ready(command, cfg)
@@ -328,7 +366,7 @@ def _job(command: Command, cfg: Any, outcome: Outcome) -> float | None:
         outcome.code = max(outcome.code, error.exit_code)
         if isinstance(error, Interrupted):
             raise SystemExit(error.exit_code) from None
-        return None
+        return
     except OSError as error:  # told here: Hydra would put its own line before it
         raise SystemExit(_disk(error)) from None
     finally:
@@ -336,7 +374,6 @@ def _job(command: Command, cfg: Any, outcome: Outcome) -> float | None:
             _drop_empty(Path(cfg.run_dir))
     outcome.results.append(result)
     outcome.code = max(outcome.code, command.verdict(result))
-    return _objective(result)
 
 
 def _drop_empty(folder: Path) -> None:
@@ -362,14 +399,6 @@ def _ready(command: Command, cfg: Any) -> Any:
     check(cfg)
     resolve(cfg)
     return cfg
-
-
-def _objective(result: Any) -> float | None:
-    """What a sweeper maximises: sampled success after training, where the job has it."""
-    try:
-        return float(result["eval"]["after"]["sampled"]["success"])
-    except (KeyError, TypeError):
-        return None
 
 
 def _function(path: str) -> Callable[[Any], Any]:

@@ -95,6 +95,8 @@ class Words:
     out: str = ""
     dry_run: bool = False
     extra: list[str] = field(default_factory=list)
+    command: str = "train"
+    sweep_file: str | None = None
     name: str | None = None
     folder: str | None = None
     step: int | None = None
@@ -272,6 +274,11 @@ def load(path: Path) -> Config:
 def plain(cfg: Config) -> dict[str, Any]:
     """A config as resolved plain dicts, lists and values."""
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def node(values: Mapping[str, Any]) -> Config:
+    """A config of plain values."""
+    return OmegaConf.create(dict(values))
 
 
 def at(cfg: Config, key: str) -> Any:

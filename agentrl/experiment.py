@@ -17,24 +17,18 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from agentrl import comparison, config
-from agentrl.alone import alone
 from agentrl.comparison import Claim, Column, Left, Published, Source
 from agentrl.config import Config
-from agentrl.errors import ConfigError, Interrupted
+from agentrl.errors import ConfigError
 from agentrl.hashes import text_hash
-from agentrl.interrupt import PARENT, Dropped, terminable
+from agentrl.launch.base import Failed, beginning, finished, run_missing, started
 from agentrl.log.curves import curves
 from agentrl.log.files import read_json
 
@@ -68,12 +62,17 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run: its row, seed, overrides and folder."""
+    """One run: its row, seed, overrides, folder, and the further panels (name, overrides) that follow it."""
 
     row: str
     seed: int
     words: tuple[str, ...]
     folder: Path
+    panels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.row}, seed {self.seed}"
 
     @property
     def command(self) -> list[str]:
@@ -85,9 +84,26 @@ class Job:
         """Where the process writes what it says."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
-    def panel(self, name: str) -> Path:
-        """Folder of a further panel."""
-        return self.folder / "panels" / name
+    @property
+    def env(self) -> dict[str, str]:
+        return {} if "WANDB_RUN_GROUP" in os.environ else {"WANDB_RUN_GROUP": self.row}
+
+    @property
+    def done(self) -> bool:
+        return finished(self.folder) and all(finished(self.folder / "panels" / name) for name, _ in self.panels)
+
+    def next(self) -> list[str] | None:
+        """First the training, then the panels, on the trained model."""
+        if not finished(self.folder):
+            return beginning(self.folder, self.command)
+        for name, more in self.panels:
+            place = self.folder / "panels" / name
+            if not finished(place):
+                shutil.rmtree(place, ignore_errors=True)
+                model = max((self.folder / "checkpoints").glob("step_*")) / "model"
+                words = [*panel_words(self.words, more), f"model.path={model}", f"seed={self.seed}"]
+                return ["eval", *words, "log=files", f"run_dir={place}"]
+        return None
 
 
 @dataclass(frozen=True)
@@ -151,7 +167,8 @@ class Comparison:
             print("\n".join(shlex.join(["agentrl", *job.command, *flags]) for job in jobs))
             return {"failed": []}
         begin = time.perf_counter()
-        failed = run_all(jobs, self.panels, int(cfg.workers) or _workers(cfg.scale), flags)
+        with started(config.build(cfg.launcher), Path(cfg.out), flags, _usual(cfg.scale)) as runner:
+            failed = run_missing(jobs, runner)
         return self.report(cfg, jobs, failed, time.perf_counter() - begin)
 
     def jobs(self, scale: Scale, cfg: Config) -> list[Job]:
@@ -161,10 +178,11 @@ class Comparison:
         if unknown := set(cfg.rows) - set(self.rows):
             raise ConfigError(f"rows: {', '.join(sorted(unknown))} is no row here; rows: {', '.join(self.rows)}")
         found = []
+        panels = tuple((name, tuple(more)) for name, more in self.panels.items())
         for name, row in rows.items():
             words = (*self.words, *scale.words, *cfg.extra, *row.words, *getattr(row, str(cfg.scale)))
             place = Path(cfg.out) / "runs" / f"{_slug(name)}-{text_hash(json.dumps(words)) % 16**10:010x}"
-            found += [Job(name, seed, words, place / str(seed)) for seed in (cfg.seeds or scale.seeds)]
+            found += [Job(name, seed, words, place / str(seed), panels) for seed in (cfg.seeds or scale.seeds)]
         return found
 
     def refuse_mistakes(self, jobs: Sequence[Job], config_dir: Path | None) -> None:
@@ -178,10 +196,10 @@ class Comparison:
                 text = " ".join(str(error).split())
                 raise ConfigError(f"row '{row}': {text}; its words: {shlex.join(words)}") from None
 
-    def report(self, cfg: Config, jobs: Sequence[Job], failed: Sequence[Job], seconds: float) -> dict[str, Any]:
+    def report(self, cfg: Config, jobs: Sequence[Job], failed: Sequence[Failed], seconds: float) -> dict[str, Any]:
         """Write and print report.md, write table.json and curves.png; gives what table.json holds."""
         folder = comparison.folder_of(cfg)
-        runs = {row: [job.folder for job in jobs if job.row == row and _finished(job.folder)] for row in self.rows}
+        runs = {row: [job.folder for job in jobs if job.row == row and finished(job.folder)] for row in self.rows}
         left = {row: [Left(path) for path in paths] for row, paths in runs.items()}
         found = {
             row: {name: [column.read(run) for run in of_row] for name, column in (self.columns | COST).items()}
@@ -210,7 +228,7 @@ class Comparison:
             f"Command: `{comparison.command_of(cfg)}`.",
             f"{facts['runs']} runs: {facts['cpu_s']:,.0f} CPU-seconds, {facts['wall_s'] / 60:.0f} minutes on "
             f"{os.cpu_count()} cores. Code: {facts['commits']}.",
-            *(f"Failed: {job.row}, seed {job.seed}; see {job.log}." for job in failed),
+            *(f"Failed: {one.job.name}; see {one.job.log}." for one in failed),
         ]
         lines.append("\n".join(f"- {note}" for note in told))
         result = {
@@ -219,7 +237,7 @@ class Comparison:
             "values": found,
             "verdicts": [asdict(verdict) for verdict in verdicts],
             "runs": {row: [str(path) for path in paths] for row, paths in runs.items()},
-            "failed": [str(job.folder) for job in failed],
+            "failed": [str(one.job.folder) for one in failed],
             "facts": facts,
         }
         comparison.keep(folder, "\n\n".join(lines) + "\n", result)
@@ -238,106 +256,9 @@ def panel_words(words: Sequence[str], more: Sequence[str]) -> list[str]:
     return [*shared, *more]
 
 
-def _workers(scale: str) -> int:
-    """Runs at a time: one for each core on a laptop; at the paper's size one has the machine."""
+def _usual(scale: str) -> int:
+    """Runs at a time on one machine: one for each core on a laptop; at the paper's size one has the machine."""
     return os.cpu_count() or 1 if scale == "laptop" else 1
-
-
-def run_all(
-    jobs: Sequence[Job], panels: Mapping[str, Sequence[str]], workers: int, flags: Sequence[str] = ()
-) -> list[Job]:
-    """Run the jobs that are not done, with ``flags`` for each process; gives those that failed.
-
-    Raises Interrupted when Ctrl-C came.
-    """
-    todo = [job for job in jobs if not _complete(job, panels)]
-    print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them done already; {workers} at a time", flush=True)
-    children = Children(flags, {"OMP_NUM_THREADS": "1"} if workers > 1 else {})
-
-    def work(job: Job) -> bool:
-        begin = time.perf_counter()
-        ok = _finished(job.folder) or children.call(_training(job), job.log)
-        for name, more in panels.items():
-            ok = ok and (_finished(job.panel(name)) or children.call(_measuring(job, name, more), job.log))
-        if not children.stopped:
-            how = "done" if ok else f"FAILED, see {job.log}"
-            print(f"{job.row}, seed {job.seed}: {how} ({time.perf_counter() - begin:.0f} s)", flush=True)
-        return ok
-
-    gone = "ended by SIGTERM; finished runs are kept, the same command goes on"
-    with terminable(gone), ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, job) for job in todo]
-        try:
-            oks = [future.result() for future in futures]
-        except KeyboardInterrupt as asked:
-            print("\nagentrl: the runs in progress save and end; the same command goes on", flush=True)
-            children.stop(signal.SIGTERM if isinstance(asked, Dropped) else signal.SIGINT)
-            pool.shutdown(wait=True, cancel_futures=True)
-            if isinstance(asked, Dropped):
-                raise
-            raise Interrupted("interrupted; finished runs are kept, the same command goes on") from None
-    return [job for job, ok in zip(todo, oks, strict=True) if not ok]
-
-
-class Children:
-    """Processes of ``agentrl``. Each has a session of its own, so that a Ctrl-C reaches it once, by ``stop``; if this
-    process is killed, they save and end, too (Linux)."""
-
-    def __init__(self, flags: Sequence[str], env: Mapping[str, str]) -> None:
-        self._flags = tuple(flags)
-        self._env = os.environ | {PARENT: str(os.getpid())} | dict(env)
-        self._alive: set[subprocess.Popen[bytes]] = set()
-        self._lock = Lock()
-        self.stopped = False
-
-    def call(self, words: Sequence[str], log: Path) -> bool:
-        """Run a command line to its end, output appended to ``log``; did it succeed? Nothing starts after ``stop``."""
-        command = [sys.executable, "-m", "agentrl", *words, *self._flags]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            with self._lock:
-                if self.stopped:
-                    return False
-                child = subprocess.Popen(command, env=self._env, stdout=file, stderr=file, start_new_session=True)
-                self._alive.add(child)
-            code = child.wait()
-            with self._lock:
-                self._alive.remove(child)
-        return code == 0
-
-    def stop(self, number: signal.Signals) -> None:
-        """Ask every process to save and end, by this signal."""
-        with self._lock:
-            self.stopped = True
-            for child in self._alive:
-                child.send_signal(number)
-
-
-def _complete(job: Job, panels: Mapping[str, Any]) -> bool:
-    return _finished(job.folder) and all(_finished(job.panel(name)) for name in panels)
-
-
-def _training(job: Job) -> list[str]:
-    """The words that begin the run, or go on with it when it was interrupted after a checkpoint."""
-    if (job.folder / "config.yaml").is_file() and any((job.folder / "checkpoints").glob("step_*/manifest.json")):
-        return ["train", f"resume={job.folder}"]
-    if job.folder.is_dir():
-        with alone(job.folder):  # a run whose experiment was killed may still be at its end
-            shutil.rmtree(job.folder)
-    return job.command
-
-
-def _measuring(job: Job, panel: str, more: Sequence[str]) -> list[str]:
-    place = job.panel(panel)
-    shutil.rmtree(place, ignore_errors=True)
-    model = max((job.folder / "checkpoints").glob("step_*")) / "model"
-    words = panel_words(job.words, more)
-    return ["eval", *words, f"model.path={model}", f"seed={job.seed}", "log=files", f"run_dir={place}"]
-
-
-def _finished(folder: Path) -> bool:
-    path = folder / "summary.json"
-    return path.is_file() and read_json(path)["status"] == "done"
 
 
 def _spent(table: Path) -> float:

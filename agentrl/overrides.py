@@ -7,6 +7,7 @@ node that the command line leaves alone, so that the answer comes in about a sec
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agentrl.config import Config, compose_full, hydra_session, nearest, problems
+from agentrl.errors import ConfigError
 
 WIDE = ("experiment", "debug", "local")  # groups whose YAML may set anything
 
@@ -59,6 +61,37 @@ def review(name: str, overrides: Sequence[str], *, multirun: bool = False, confi
         for choice in _one_at_a_time(found.good):
             lines |= dict.fromkeys(_composed(hydra, name, choice, found.touched))
         return list(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """One job of a sweep: all its words, and of those that the sweep varies ``(key, value)``."""
+
+    words: tuple[str, ...]
+    varied: tuple[tuple[str, str], ...]
+
+
+def combinations(overrides: Sequence[str], config_dir: Path | None = None) -> list[Combination]:
+    """Every combination of the values that the words give, the last word varying fastest. Raises ConfigError."""
+    with hydra_session(config_dir) as hydra:
+        parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
+        endless = [str(override.input_line) for override in parsed if override.is_interval_sweep()]
+        if endless:
+            raise ConfigError(
+                f"{endless[0]}: a range has no end of values; list some (a,b,c), or give a search space: sweep=NAME"
+            )
+        choices = [[(override, text) for text in _single(override)] for override in parsed]
+    return [
+        Combination(
+            tuple(text for _, text in chosen),
+            tuple(
+                (override.key_or_group, text.partition("=")[2])
+                for override, text in chosen
+                if override.is_sweep_override()
+            ),
+        )
+        for chosen in itertools.product(*choices)
+    ]
 
 
 def _read_groups(hydra: Hydra, base: Config, overrides: Sequence[str], multirun: bool, found: Review) -> list[Override]:

@@ -12,6 +12,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from agentrl import redact
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -22,7 +24,7 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": packages(),
         "machine": machine(),
-        "command": sys.argv,
+        "command": [redact.text(word) for word in sys.argv],
     }
 
 

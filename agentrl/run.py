@@ -68,7 +68,7 @@ class Player:
     def open_log(self, steps: int, first_step: int = 0) -> Many:
         """The logs that the config names, writing into the run's folder."""
         sinks = [config.build(node) for _, node in config.targets(self.cfg.log)]
-        return open_logs(sinks, RunFacts(self.folder, steps, config.plain(self.cfg), first_step))
+        return open_logs(sinks, RunFacts(self.folder, steps, config.plain(self.cfg), first_step, self.facts))
 
     def close(self) -> None:
         """Free engine and environment."""

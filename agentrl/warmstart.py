@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl import checkpoint, config
-from agentrl.alone import draft
+from agentrl.alone import draft, turn
 from agentrl.bundled import locate
 from agentrl.config import Config
 from agentrl.envs.base import Env
@@ -102,18 +102,19 @@ class WarmStart:
     def ready(self, cfg: Config, learn: Learn) -> Start:
         """The warm start of a run's config: found, or made now by ``learn``. Raises ConfigError, CheckpointError.
 
-        Runs that make the same one at the same time work in folders of their own; the first to finish is kept.
+        Runs that want the same one at the same time take turns: the first makes it, the others wait and find it.
         """
         with patience("setup", "building the environment, hashing data and model", LOOKING_S):
             env: Env = config.build(cfg.env)
             about = self._about(cfg, env)
             env.close()
         target = self._target(about)
-        found = target.is_dir()
-        if not found:
-            config.build(cfg.learner).batches(self.steps, "warmstart.steps")
-            print(f"agentrl: making warm start {target.name}: {self.steps} steps on demonstrations, kept in {target}")
-            self._make(cfg, about, target, learn)
+        with turn(target, f"warm start {target.name}"):
+            found = target.is_dir()
+            if not found:
+                config.build(cfg.learner).batches(self.steps, "warmstart.steps")
+                print(f"agentrl: making warm start {target.name}: {self.steps} steps on demonstrations; {target}")
+                self._make(cfg, about, target, learn)
         return Start(target.name, self.steps, str(target), kept(target).parts["warmstart"]["seconds"], found)
 
     def forecast(self, cfg: Config, env: Env) -> dict[str, Any]:

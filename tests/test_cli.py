@@ -212,10 +212,6 @@ def test_a_job_is_given_a_checked_and_resolved_config(
     assert seen[0].run_dir == str(tmp_path / "run")
     assert seen[0].choices.method == "grpo"
     assert "hydra" not in seen[0]
-    words = ["-m", "method=grpo,vspo", f"run_dir={tmp_path / 'sweep'}"]
-    assert told(capsys, "train", *words)[0] == 0
-    assert [Path(cfg.run_dir).name for cfg in seen[1:]] == ["0_grpo_webshop_seed0", "1_vspo_webshop_seed0"]
-    assert all(Path(cfg.run_dir).parent == tmp_path / "sweep" for cfg in seen[1:])
 
 
 def test_flags_may_stand_among_the_overrides(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:

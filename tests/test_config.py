@@ -20,7 +20,7 @@ from agentrl.errors import ConfigError
 
 COMMANDS = (
     "export", "new", "train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan", "report",
-    "view", "show",
+    "view", "show", "run_sweep", "run_wandb_sweep",
 )  # fmt: skip
 IN_TRAIN = sorted(
     f"{path.parent.name}={path.stem}"
@@ -42,6 +42,8 @@ def with_choice(override: str) -> config.Config:
         holder = INSIDE[group].partition("=")[0]
         cfg = compose("train", [INSIDE[group], f"{group}@{holder}.{group}={choice}"])
         return config.changed(cfg, {group: cfg[holder][group]})
+    if group in ("sweep", "launcher"):
+        return compose("run_sweep", [override])
     return compose("train", [override, *(gap for begin, gap in GAPS.items() if override.startswith(begin))])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentrl import config, experiment
+from agentrl import config
 from agentrl.config import CONF
 from agentrl.experiment import Comparison, Job, panel_words
 from tests.test_cli import agentrl, told
@@ -224,8 +224,8 @@ def test_words_that_a_further_panel_takes() -> None:
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     job = Job("GRPO", 3, ("method=grpo",), tmp_path / "3")
-    assert experiment._training(job) == ["train", "method=grpo", "seed=3", "log=files", f"run_dir={tmp_path}/3"]
+    assert job.next() == ["train", "method=grpo", "seed=3", "log=files", f"run_dir={tmp_path}/3"]
     (tmp_path / "3" / "checkpoints" / "step_000004").mkdir(parents=True)
     (tmp_path / "3" / "config.yaml").touch()
     (tmp_path / "3" / "checkpoints" / "step_000004" / "manifest.json").touch()
-    assert experiment._training(job) == ["train", f"resume={tmp_path}/3"]
+    assert job.next() == ["train", f"resume={tmp_path}/3"]

@@ -207,20 +207,21 @@ class Seat:
         return os.getpid()
 
 
-def require_ray() -> Any:
-    """The module ``ray``, its settings made. Raises ConfigError where it is absent."""
+def require_ray(group: str = "cluster", other: str = "processes") -> Any:
+    """The module ``ray``, its settings made. Raises ConfigError where it is absent, naming the config group that asked
+    for it and its ``other`` choice."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
         raise ConfigError(
-            f"cluster=ray: Ray cannot be imported here ({error}); install it with `{INSTALL}`, or use cluster=processes"
+            f"{group}=ray: Ray cannot be imported here ({error}); install it with `{INSTALL}`, or use {group}={other}"
         ) from error
     return ray
 
 
-def join(ray: Any, address: str) -> bool:
+def join(ray: Any, address: str, group: str = "cluster") -> bool:
     """Connect this process to Ray; True where a Ray was started for it. One that is connected already is used as it is.
 
     Raises ConfigError when there is no Ray at the address.
@@ -233,7 +234,7 @@ def join(ray: Any, address: str) -> bool:
             ray.init(address=address or "local", include_dashboard=None if address else False, **quiet)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise ConfigError(
-                f"cluster.address: got '{address}', but there is no Ray that this machine can join "
+                f"{group}.address: got '{address}', but there is no Ray that this machine can join "
                 f"({str(error).splitlines()[0]}); start one (`ray start --head`), or leave the address empty"
             ) from None
     return not address

@@ -23,12 +23,17 @@ Outlooks = Sequence[Sequence[NDArray[np.float32]]]
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a log needs to know of its run. ``first_step``: steps that a resumed run had already made."""
+    """What a log needs to know of its run.
+
+    ``first_step``: steps that a resumed run had already made; ``facts``: what its summary says of panel, data, model
+    and code.
+    """
 
     run_dir: Path
     steps: int
     config: Mapping[str, Any] = field(default_factory=dict)
     first_step: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Log(Protocol):

@@ -131,9 +131,12 @@ for _alarm in ALARMS:
 
 PANELS = ("val", "before", "after", "eval")  # every eval.every steps; before and after training; agentrl eval
 for _panel in PANELS:
+    _of_panel = Best.max if _panel == "val" else Best.last  # all others are measured once
     for _decoding in ("greedy", "sampled"):
-        define(f"{_panel}/{_decoding}_success", f"success of the {_decoding} plays of the panel", "share", Best.max)
-        define(f"{_panel}/{_decoding}_return", f"mean return of the {_decoding} plays of the panel", "reward", Best.max)
+        define(f"{_panel}/{_decoding}_success", f"success of the {_decoding} plays of the panel", "share", _of_panel)
+        define(
+            f"{_panel}/{_decoding}_return", f"mean return of the {_decoding} plays of the panel", "reward", _of_panel
+        )
         define(f"{_panel}/{_decoding}_n", f"{_decoding} plays of the panel that did not fail", "count")
         define(f"{_panel}/{_decoding}_steps", "mean actions of all plays, the cap for a failure (ASAT)", "count")
         define(f"{_panel}/{_decoding}_steps_success", "mean actions of the successful plays (ASST)", "count")

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from rich.console import Console as Terminal
 
+from agentrl import redact
 from agentrl.errors import DataError
 from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.log.console import Console, ConsoleLog, duration, sparkline
 from agentrl.log.curve import curve
 from agentrl.log.files import FileLog, Files, read_lines, write_json
 from agentrl.log.metrics import METRICS, UndefinedMetric, define
+from agentrl.log.tensorboard_log import TensorBoard
 from agentrl.log.wandb_log import Mode, Wandb
 from agentrl.stats import wilson
 from agentrl.types import Group, Message, Stop, Task, Trajectory, Turn
@@ -205,21 +207,90 @@ def test_curve(tmp_path: Path) -> None:
 
 
 def test_wandb_offline_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the run appears, its numbers, what sums them up, its tables, its result, and no key anywhere."""
+    key = "0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setenv("WANDB_SILENT", "true")
-    settings = Wandb("agentrl-test", None, "name", None, ["tag"], Mode.offline)
-    log = settings.open(RunFacts(tmp_path, 2, {"method": {"clip_high": 0.28}, "seed": 3}))
-    log.log(1, METRICS_OF_A_STEP)
-    log.log(2, {**METRICS_OF_A_STEP, "rollout/reward": 0.75})
+    monkeypatch.setenv("WANDB_RUN_GROUP", "grpo lr0.001")
+    monkeypatch.setenv("WANDB_TAGS", "lr_seed-12345678")
+    monkeypatch.setattr("sys.argv", ["agentrl", f"judge.api_key={key}", "steps=2", key])
+    settings = Wandb("agentrl-test", None, None, None, ["tag"], Mode.offline, 1, 2)
+    cfg = {
+        "method": {"clip_high": 0.28},
+        "seed": 3,
+        "steps": 2,
+        "judge": {"api_key": key, "url": f"http://me:{key}@here"},
+    }
+    cfg |= {"choices": {"method": "grpo", "env": "toy"}}
+    facts = {"panel": {"hash": "ab12"}, "provenance": {"git": {"commit": key[::-1]}, "packages": {"a": "1"}}}
+    log = settings.open(RunFacts(tmp_path, 2, cfg, 0, facts))
+    for step, reward in ((1, 0.5), (2, 0.75), (3, 0.25)):
+        log.log(step, {**METRICS_OF_A_STEP, "rollout/reward": reward, "rollout/success": reward})
+        log.trajectories(step, [group()])
+    log.log(3, {"after/sampled_success": 0.5})
+    log.evaluation(3, "after", [{"task": "t", "member": 0, "decoding": "greedy", "success": 1.0, "turns": 2}])
     log.close({"status": "done", "eval": {"after": {"sampled": {"success": 0.5}}}})
     (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     found = finished_records(path)
-    history = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
-    steps = [{"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in row} for row in history]
-    assert [(step["step"], step["rollout/reward"]) for step in steps] == [(1, 0.5), (2, 0.75)]
-    config = {item.key: json.loads(item.value_json) for r in found if r.HasField("run") for item in r.run.config.update}
+
+    (run,) = [record.run for record in found if record.HasField("run")]
+    assert (run.display_name, run.run_group, run.job_type) == ("grpo lr0.001 seed3", "grpo lr0.001", "train")
+    assert list(run.tags) == ["tag", "lr_seed-12345678", "grpo", "toy"]
+    assert run.run_id == (tmp_path / "wandb_id.txt").read_text().strip()
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert config["method"] == {"clip_high": 0.28}
-    defined = {r.metric.name for r in found if r.WhichOneof("record_type") == "metric"}
-    assert {"rollout/reward", "learner/loss"} <= defined
+    assert config["facts"] == {"panel": {"hash": "ab12"}, "provenance": {"git": {"commit": key[::-1]}}}
+    assert config["judge"] == {"api_key": "***", "url": "http://***@here"}
+    (args,) = [record.environment.args for record in found if record.environment.args]
+    assert list(args) == ["judge.api_key=***", "steps=2", "***"]
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and key.encode() in file.read_bytes()]
+
+    history = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
+    rows = [{"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in row} for row in history]
+    steps = [(row["step"], row["rollout/reward"]) for row in rows if "rollout/reward" in row]
+    assert steps == [(1, 0.5), (2, 0.75), (3, 0.25)]
+    summary: dict[str, Any] = {}
+    for record in found:
+        if record.WhichOneof("record_type") == "summary":
+            summary |= {
+                "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.summary.update
+            }
+    assert summary["rollout/success"] == {"max": 0.75}
+    assert (summary["rollout/reward"], summary["after/sampled_success"]) == (0.25, 0.5)
+    defined = {r.metric.name: r.metric.step_metric for r in found if r.WhichOneof("record_type") == "metric"}
+    assert defined["rollout/reward"] == defined["learner/loss"] == "step"
+
+    tables = {file.name.split("_")[0]: json.loads(file.read_text()) for file in path.parent.rglob("*.table.json")}
+    training = [json.loads(file.read_text()) for file in sorted(path.parent.rglob("training_*.table.json"))]
+    assert sorted(table["data"][0][0] for table in training) == [1, 3]
+    assert "> " in training[0]["data"][0][-1]
+    assert tables["after"]["data"] == [["after", "greedy", "t", 0, 1.0, None, 2, None]]
+
+
+def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    settings = Wandb("agentrl-test", None, "named", "grouped", [], Mode.offline, 0, 1)
+    settings.open(RunFacts(tmp_path, 2)).close({})
+    first = (tmp_path / "wandb_id.txt").read_text()
+    settings.open(RunFacts(tmp_path, 2, {"resume": "here"})).close({})
+    assert (tmp_path / "wandb_id.txt").read_text() == first
+    assert len({path.name for path in tmp_path.glob("wandb/offline-run-*/run-*.wandb")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("WANDB_API_KEY=abc", "WANDB_API_KEY=***"),
+        ("judge.api_key_env=OPENAI_API_KEY", "judge.api_key_env=OPENAI_API_KEY"),
+        ("model.action_tokens=32", "model.action_tokens=32"),
+        ("say sk-abcdefghijklmnop1234 now", "say *** now"),
+        ("hf_abcdefghijklmnopqrstuv", "***"),
+        ("curl -H 'Authorization: Bearer xyz'", "curl -H 'Authorization: Bearer ***"),
+        ("0" * 64, "0" * 64),
+        ("method=grpo", "method=grpo"),
+    ],
+)
+def test_keys_are_hidden_and_nothing_else(said: str, expected: str) -> None:
+    assert redact.text(said) == expected
 
 
 def finished_records(path: Path) -> list[Any]:
@@ -247,3 +318,17 @@ def wandb_records(path: Path) -> list[Any]:
             records.append(wandb_internal_pb2.Record.FromString(part))
             part = b""
     return records
+
+
+def test_tensorboard_reads_back(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = TensorBoard(every=1).open(run_facts(tmp_path))
+    log.log(1, METRICS_OF_A_STEP)
+    log.log(2, {**METRICS_OF_A_STEP, "rollout/reward": 0.75})
+    log.close({"status": "done"})
+    found = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    points = [(event.step, event.tensor_proto.float_val[0]) for event in found.Tensors("rollout/reward")]
+    assert points == [(1, 0.5), (2, 0.75)]
+    assert set(found.Tags()["tensors"]) == set(METRICS_OF_A_STEP)
+    meaning = found.SummaryMetadata("rollout/episodes").summary_description
+    assert meaning == "fresh episodes, failed ones included [count]"

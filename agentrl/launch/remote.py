@@ -1,0 +1,55 @@
+"""What launchers of other machines share: a stop sign in a folder that every machine sees."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import current_thread, main_thread
+from typing import Any
+
+from agentrl.launch.base import Job, carry_out
+
+
+class StopSign:
+    """A file that holds how often the person asked to stop; it is there from then on until ``clear``.
+
+    Its name is never used twice: a run that a queue starts late still sees the sign of its own command.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"stop-{uuid.uuid4().hex[:12]}"
+        self._raised = 0
+
+    def raise_it(self) -> None:
+        self._raised += 1
+        self.path.write_text(str(self._raised), encoding="utf-8")
+
+    def clear(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def away(job: Job, flags: Sequence[str], sign: Path) -> int:
+    """Carry out a job on the machine where a queue put it; gives its exit code.
+
+    SIGTERM and SIGUSR2, by which a queue says that the time is up, reach the run as one SIGTERM.
+    """
+    caught: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        caught.append(number)
+
+    if current_thread() is main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, note)
+
+    def stops() -> Sequence[int]:
+        asked = 0
+        with suppress(OSError, ValueError):
+            asked = int(sign.read_text(encoding="utf-8"))
+        return [signal.SIGTERM][: len(caught)] + [signal.SIGINT] * (asked - bool(caught))
+
+    return carry_out(job, flags, {}, stops)
