@@ -259,7 +259,10 @@ def save(cfg: Config, path: Path) -> None:
 def load(path: Path) -> Config:
     """Read a config written by :func:`save`. Raises ConfigError when there is none."""
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file; expected the config.yaml of a run's folder")
+        raise ConfigError(
+            f"{path}: there is no such file; expected the config.yaml of a run's folder (a run that was ended while it "
+            "was set up has none: give its own command again)"
+        )
     cfg = OmegaConf.load(path)
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a config (expected key: value lines)")

@@ -11,7 +11,9 @@
      ├─ AlarmError                    a guard that guards.stop names was alarmed; the run was saved
      ├─ OutOfMemory                   the machine or its GPU had no memory left; names the phase and what to turn
      ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
+     ├─ DiskError                     a file cannot be written: the disk is full, read-only or not ours
      └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
+         └─ Terminated                SIGTERM: the same
 
 The command line prints the message alone, without a traceback, and exits with ``exit_code``.
 """
@@ -63,7 +65,17 @@ class CheckpointError(AgentRLError):
     """A checkpoint is incomplete or belongs to another config."""
 
 
+class DiskError(AgentRLError):
+    """A file cannot be written: the disk is full, read-only or not ours."""
+
+
 class Interrupted(AgentRLError):
     """Ctrl-C: the run was saved; the message says how to resume."""
 
     exit_code = 130
+
+
+class Terminated(Interrupted):
+    """SIGTERM: the run was saved; the message says how to resume."""
+
+    exit_code = 143

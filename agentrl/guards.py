@@ -1,4 +1,4 @@
-"""Guards of a running training: alarms for what goes wrong slowly, and a batch kept for what goes wrong at once.
+"""Guards of a running training: alarms for what goes wrong slowly.
 
 An alarm is a figure beyond its threshold in ``patience`` batches running: a line for the person watching, a line of
 ``alarms.jsonl`` and a metric ``alarm/<name>``, at most once in ``quiet`` batches. It ends the run where ``stop`` names
@@ -7,7 +7,6 @@ it. What to do about each: docs/troubleshooting.md.
 
 from __future__ import annotations
 
-import gzip
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,6 @@ from pathlib import Path
 from agentrl.errors import ConfigError
 from agentrl.log.files import read_lines
 from agentrl.ranges import require_least, require_shares
-from agentrl.records import group_to_json
 from agentrl.types import Group
 
 FAINT = 0.05  # nats; a start below it says nothing of how much actions depended on the task
@@ -239,13 +237,3 @@ def flat_share(used: Sequence[Group]) -> float | None:
     """Share of the groups of two plays or more whose members all earned the same; None where there are none."""
     groups = [group for group in used if len(group.valid) > 1]
     return sum(len(set(group.rewards)) == 1 for group in groups) / len(groups) if groups else None
-
-
-def keep_batch(folder: Path, step: int, version: int, groups: Sequence[Group], error: str) -> Path:
-    """Write what the learner refused to ``batches/step_N.json.gz``: ``step`` its last update would have made."""
-    path = folder / "batches" / f"step_{step:06d}.json.gz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"format": 1, "step": step, "version": version, "groups": [group_to_json(group) for group in groups],
-               "digest": "", "metrics": {}, "error": error, "start": None}  # fmt: skip
-    path.write_bytes(gzip.compress(json.dumps(content, default=asdict).encode(), 1, mtime=0))
-    return path
