@@ -51,7 +51,7 @@ FLOORS: list[set[str]] = [
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "seen", "tally", "methods"},
     {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
-    {"guards", "warmstart", "kept", "fits"},
+    {"warmstart", "kept", "fits", "guards"},
     {"run"},
     {"summary", "replay"},
     {"comparison"},
@@ -87,9 +87,8 @@ DOORS = {
     "gymnasium": {"envs"},
     "regex": {"envs"},
     "torch": {
-        "doctor", "peaks",
         "batch", "device", "nests", "ops", "digest", "seen", "tally", "samples", "methods", "model", "engine",
-        "learner", "sync", "explain", "critic", "cluster", "endpoint", "export",
+        "learner", "sync", "explain", "critic", "cluster", "endpoint", "export", "doctor", "peaks",
     },
 }  # fmt: skip
 
