@@ -1,4 +1,4 @@
-"""Guards of a running training: alarms for what goes wrong slowly, and a batch kept for what goes wrong at once.
+"""Guards of a running training: alarms for what goes wrong slowly.
 
 An alarm is a figure beyond its threshold in ``patience`` batches running: a line for the person watching, a line of
 ``alarms.jsonl`` and a metric ``alarm/<name>``, at most once in ``quiet`` batches. It ends the run where ``stop`` names

@@ -36,7 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from agentrl import cli
 from agentrl.log.files import read_json, read_lines
 
-CLOCKS = ("time/", "speed/", "memory/")
+CLOCKS = ("time/", "speed/", "memory/", "alarm/idle", "alarm/slower")
 TINY = [
     "env=tool_planning", "tasks_per_step=2", "env.max_turns=3", "learner.minibatches=1",
     "steps=3", "eval.tasks=2", "eval.samples=1", "eval.val_tasks=2", "checkpoint.every=1", "log=files", "device=cpu",

@@ -77,6 +77,7 @@ def round_trip(case: Case) -> tuple[bool | None, str]:
         run.learner = fresh_learner(case)
         if not nothing(case):
             run.learner.learn(case.used, run.method, run.step)
+        run.saved = None  # there may be a checkpoint of this step, of other weights
         run.save()
         saved = _digests(case)
         if not nothing(case):
