@@ -19,6 +19,7 @@ FLOORS: list[set[str]] = [
         "config",
         "bundled",
         "device",
+        "tree",
         "batch",
         "ops",
         "log",
@@ -31,8 +32,8 @@ FLOORS: list[set[str]] = [
         "completeness",
         "answers",
     },
-    {"summarizer"},
-    {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
+    {"summarizer", "tree_attention"},
+    {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods", "forward"},
     {"model", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
     {"warmstart"},
@@ -49,7 +50,7 @@ FLOOR = {unit: level for level, units in enumerate(FLOORS) for unit in units}
 DOORS = {
     "hydra": {"config", "overrides", "cli"},
     "omegaconf": {"config", "overrides"},
-    "transformers": {"chat", "model", "engine"},
+    "transformers": {"chat", "model", "forward", "engine"},
     "tokenizers": {"chat"},
     "peft": {"model"},
     "safetensors": {"model", "checkpoint"},
@@ -69,7 +70,7 @@ DOORS = {
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic", "cluster",
+        "checkpoint", "explain", "critic", "cluster", "tree", "tree_attention", "forward",
     },
 }  # fmt: skip
 
