@@ -98,7 +98,7 @@ class Trunk:
 
     def _pays(self, nodes: int, padded: int) -> bool:
         """Is the tree quicker than rows that are padded? Its attention costs copies of each token and some calls."""
-        width = self._module.config.get_text_config().hidden_size
+        width = int(self._module.config.get_text_config().hidden_size)
         return nodes * (1 + COPIES / width) + CALLS / width**2 < padded
 
     def _over_rows(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, trained: torch.Tensor) -> Trained:

@@ -333,7 +333,7 @@ class Learner:
             tally.add_work(batch, distinct.work)
         ends = [end for end in (distinct.logprobs, distinct.entropy, distinct.values) if end is not None]
         leaves = [end.detach()[batch.unique].requires_grad_() for end in ends]
-        leaf = Outputs(*leaves)
+        leaf = Outputs(leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None)
         loss = -masked_sum(method.objective(batch, leaf) * batch.weights, batch.loss_mask)
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         tally.add(batch, leaf, loss, gradients[0], self._without_advantages(batch, leaf, method))

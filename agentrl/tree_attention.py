@@ -95,7 +95,7 @@ class _Block:
     def take(self, line: torch.Tensor, full: bool = False) -> torch.Tensor:
         """From a line ``[1, heads, nodes, ...]``; ``full``: one that has a place for padding."""
         found = line[0].transpose(0, 1).index_select(0, self._places if full else self._inside)
-        return found.unflatten(0, self._shape).transpose(1, 2)
+        return found.view(*self._shape, *found.shape[1:]).transpose(1, 2)
 
     def put(self, line: torch.Tensor, block: torch.Tensor) -> None:
         """Into a line that has a place for padding."""
