@@ -67,7 +67,7 @@ class Tree:
         begins |= children[np.maximum(self.parents, 0)] > 1
         starts = begins.nonzero()[0].tolist()
         depths = self.positions[starts].tolist()
-        stops = [*starts[1:], size]
+        stops = [*starts, size][1:]
         ends, levels = [size] * len(starts), [0] * len(starts)
         above: list[int] = []  # the segments that are still open
         for number, (start, depth) in enumerate(zip(starts, depths, strict=True)):

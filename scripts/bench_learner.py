@@ -1,12 +1,12 @@
 """Our learner's step beside TRL's GRPO step: same model, sequences, advantages and loss, one thread.
 
-The loss is the token mean of DAPO. Both sides do forward, loss, backward, clipping and one fused AdamW step over one batch of groups. TRL's side is what
-its GRPOTrainer does from padded tensors on (``_compute_loss`` on micro-batches, entropies and its fused head included):
-prompts padded on the left and completions on the right to the longest of the batch; a ``window`` turn is a row, a
-``history`` play is one row with the observations out of the loss (its ``tool_mask``). Its gradient checkpointing, on by
-default, is off, as ours. ``trimmed`` is TRL with help it has not: rows sorted by length, each micro-batch cut to its
-own longest row. Micro-batches hold the same number of computed tokens on all sides. Making TRL's tensors is not timed;
-making ours (rows, micro-batches, trees) is.
+The loss is the token mean of DAPO. Both sides do forward, loss, backward, clipping and one fused AdamW step over one
+batch of groups. TRL's side is what its GRPOTrainer does from padded tensors on (``_compute_loss`` on micro-batches,
+entropies and its fused head included): prompts padded on the left and completions on the right to the longest of the
+batch; a ``window`` turn is a row, a ``history`` play is one row with the observations out of the loss (its
+``tool_mask``). Its gradient checkpointing, on by default, is off, as ours. ``trimmed`` is TRL with help: rows
+sorted by length, each micro-batch cut to its own longest row. Micro-batches hold the same number of computed tokens on
+all sides. Making TRL's tensors is not timed; making ours (rows, micro-batches, trees) is.
 
 time:    processor seconds per step, sides by turns within a round, medians of the rounds' ratios
 memory:  with --memory, peak resident memory of one step above that before it, each side in a process of its own
@@ -68,7 +68,7 @@ def bundled() -> Pretrained:
     return model
 
 
-def ours(path: str, plays: Sequence[Group], micro_tokens: int) -> tuple[Step, Learner, Policy]:
+def ours(path: str, plays: Sequence[Group], micro_tokens: int) -> tuple[Step, Policy]:
     """Our step from plays on."""
     cfg = config.compose("train", ["env=webshop", "method=dapo", "learner=full", *TRAINED, "device=cpu"])
     policy = Pretrained(**{**vars(bundled()), "path": path, "dtype": "float32"}).build("cpu")
@@ -84,7 +84,7 @@ def ours(path: str, plays: Sequence[Group], micro_tokens: int) -> tuple[Step, Le
         step.told = told  # type: ignore[attr-defined]
         return told["learner/loss"]
 
-    return step, learner, policy
+    return step, policy
 
 
 def padded(found: Sequence[Row]) -> dict[str, torch.Tensor]:
@@ -183,7 +183,7 @@ def compare(name: str, size: str, path: str, args: argparse.Namespace) -> dict[s
     """One shape, all sides by turns."""
     plays = plays_of(name, size)
     budget = args.micro_tokens or (2048 if size == "tiny" else 4096)
-    mine, learner, policy = ours(path, plays, budget)
+    mine, policy = ours(path, plays, budget)
     found = rows(plays, config.build(config.compose("train", ["env=webshop", "method=dapo"]).method).advantages)
     sides: dict[str, Step] = {"ours": mine}
     computed = {}
