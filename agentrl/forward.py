@@ -22,12 +22,14 @@ from transformers.masking_utils import sdpa_mask
 from agentrl.batch import Work
 from agentrl.errors import ConfigError
 from agentrl.tree import Tree
-from agentrl.tree_attention import TreeAttention, supported
+from agentrl.tree_attention import TreeAttention, blocks_of
+from agentrl.tree_varlen import Flash, VarlenAttention, levels, owned
 
 NAME = "agentrl_tree"  # of our attention in transformers' table
 EXACT, COARSE = 1e-3, 5e-2  # how far hidden states of a tree may be from those of its rows; in float32, in 16 bits
 COPIES, CALLS = 8.0, 4e5  # price of a tree: share of a token times width, tokens times width^2 (docs/benchmarks.md)
 
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]  # queries, keys, values, scale
 Autocast = Callable[[], AbstractContextManager[None]]  # what the forward pass computes in
 
 
@@ -35,16 +37,29 @@ def _attention(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **given: Any
 ) -> tuple[torch.Tensor, None]:
     """transformers' SDPA, or where the trunk was given a tree, attention over it."""
-    tree: Tree | None = given.pop("agentrl_tree", None)
-    if tree is None:
+    attend: Attend | None = given.pop("agentrl_tree", None)
+    if attend is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = given.get("scaling")
     scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
-    out: torch.Tensor = TreeAttention.apply(query, key, value, scale, tree)  # type: ignore[no-untyped-call]
-    return out.transpose(1, 2).contiguous(), None
+    return attend(query, key, value, scale).transpose(1, 2).contiguous(), None
+
+
+def _attending(tree: Tree, device: torch.device) -> Attend:
+    """Attention over a tree; what it needs of the tree is made once for all layers."""
+    if device.type == "cpu":
+        blocks = blocks_of(tree)
+        return lambda q, k, v, scale: TreeAttention.apply(q, k, v, scale, tree, blocks)  # type: ignore[no-untyped-call, no-any-return]
+    own, above, kernel = owned(tree, device), levels(tree, device), Flash()
+    return lambda q, k, v, scale: VarlenAttention.apply(q, k, v, scale, own, above, kernel)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _supported(device: torch.device, dtype: torch.dtype) -> bool:
+    """Is there a kernel for tensors of this device and dtype?"""
+    return device.type == "cpu" or (device.type == "cuda" and dtype in (torch.bfloat16, torch.float16))
 
 
 AttentionInterface.register(NAME, _attention)
@@ -77,7 +92,7 @@ class Trunk:
         self._longest = 0  # tokens of the longest row that can be part of a tree
         config = module.config.get_text_config()
         known = config._attn_implementation in ("sdpa", NAME) and module._supports_attention_backend
-        if known and supported(next(module.parameters()).device, dtype):
+        if known and _supported(next(module.parameters()).device, dtype):
             before, config._attn_implementation = config._attn_implementation, NAME
             with autocast():
                 agrees = self._agrees(EXACT if dtype.itemsize >= 4 else COARSE)
@@ -117,7 +132,7 @@ class Trunk:
             position_ids=tensor(tree.positions)[None],
             attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # ours: transformers makes none
             use_cache=False,
-            agentrl_tree=tree,
+            agentrl_tree=_attending(tree, device),
         ).last_hidden_state[0]
         nodes = tensor(tree.nodes)[trained]
         wanted, slots = torch.unique(nodes, return_inverse=True)
@@ -134,7 +149,7 @@ class Trunk:
         trained = mask & (torch.arange(5, device=device) > 0)
         try:
             tree = self._over_tree(Tree.of(ids, mask), device, trained)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # of the model, of the kernel
             return False
         rows, ours = self._over_rows(ids, mask, trained).hidden.float(), tree.to_positions(tree.hidden).float()
         return bool((ours - rows).abs().max() <= tolerance * rows.abs().max())

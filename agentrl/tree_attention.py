@@ -23,11 +23,13 @@ class TreeAttention(torch.autograd.Function):
     """``[1, heads, nodes, width]`` queries, ``[1, kv_heads, nodes, width]`` keys and values -> as the queries."""
 
     @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, tree: Tree) -> torch.Tensor:
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, tree: Tree, blocks: list[Block]
+    ) -> torch.Tensor:
         exact = torch.promote_types(q.dtype, torch.float32)  # of what is joined
         out = _line(q, exact)
         lse = out.new_empty(1, q.shape[1], q.shape[2] + 1)
-        for block in _blocks(tree):
+        for block in blocks:
             answer = forward_kernel(block.take(q), block.take(k), block.take(v), 0.0, True, scale=scale)
             block.put(out, answer[0])
             block.put(lse, answer[1])
@@ -45,7 +47,7 @@ class TreeAttention(torch.autograd.Function):
         lse[:, :, -1] = torch.inf  # padding of the blocks weighs nothing
         out = out[:, :, :-1].to(q.dtype)
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.scale, ctx.tree = scale, tree
+        ctx.scale, ctx.tree, ctx.blocks = scale, tree, blocks
         return out
 
     @staticmethod
@@ -53,7 +55,7 @@ class TreeAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, out, lse = ctx.saved_tensors
         totals = tuple(_line(x, x.dtype) for x in (q, k, v))
-        for block in _blocks(ctx.tree):
+        for block in ctx.blocks:
             given = (block.take(x) for x in (grad, q, k, v, out))
             gradients = backward_kernel(*given, block.take(lse, full=True), 0.0, True, scale=ctx.scale)
             for total, gradient in zip(totals, gradients, strict=True):
@@ -75,7 +77,7 @@ class TreeAttention(torch.autograd.Function):
                 gradients = part(below, above, False)
                 for total, where, gradient in zip(totals, (below, above, above), gradients, strict=True):
                     total[:, :, where] += gradient
-        return (*(total[:, :, :-1] for total in totals), None, None)
+        return (*(total[:, :, :-1] for total in totals), None, None, None)
 
 
 def _line(like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -84,7 +86,7 @@ def _line(like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return like.new_empty(1, nodes + 1, heads, width, dtype=dtype).transpose(1, 2)
 
 
-class _Block:
+class Block:
     """Segments of similar length, padded to one: ``[segments, heads, tokens, ...]``."""
 
     def __init__(self, places: torch.Tensor, nodes: int) -> None:
@@ -102,10 +104,6 @@ class _Block:
         line[0].transpose(0, 1).index_copy_(0, self._places, block.transpose(1, 2).flatten(0, 1).to(line.dtype))
 
 
-def _blocks(tree: Tree) -> list[_Block]:
-    return [_Block(torch.from_numpy(places), len(tree.ids)) for places in tree.together]
-
-
-def supported(device: torch.device, dtype: torch.dtype) -> bool:
-    """Is there a kernel for tensors of this device and dtype?"""
-    return device.type == "cpu" and dtype.is_floating_point
+def blocks_of(tree: Tree) -> list[Block]:
+    """The short segments of a tree."""
+    return [Block(torch.from_numpy(places), len(tree.ids)) for places in tree.together]

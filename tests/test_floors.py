@@ -32,7 +32,7 @@ FLOORS: list[set[str]] = [
         "completeness",
         "answers",
     },
-    {"summarizer", "tree_attention"},
+    {"summarizer", "tree_attention", "tree_varlen"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods", "forward"},
     {"model", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
@@ -70,7 +70,8 @@ DOORS = {
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic", "cluster", "tree", "tree_attention", "forward",
+        "checkpoint", "explain", "critic", "cluster", "tree", "tree_attention", "tree_varlen",
+        "forward",
     },
 }  # fmt: skip
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrl.tree import Segment, Tree, prefixes, unique_tokens
-from agentrl.tree_attention import TreeAttention
+from agentrl.tree_attention import TreeAttention, blocks_of
+from agentrl.tree_varlen import Pieces, Tensors, VarlenAttention, levels, owned
 
+CPU = torch.device("cpu")
 Rows = list[tuple[int, ...]]
 some_rows = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=7).map(tuple), min_size=1, max_size=9)
 
@@ -104,19 +108,58 @@ def test_attention_and_its_gradients_are_those_of_a_dense_mask(rows: Rows, short
         return (3 * torch.randn(1, len(tree.ids), heads, 8, generator=generator)).transpose(1, 2).requires_grad_()
 
     given = some(2), some(kv_heads), some(kv_heads)
-    ours = TreeAttention.apply(*given, 0.3, tree)  # type: ignore[no-untyped-call]
+    ours = TreeAttention.apply(*given, 0.3, tree, blocks_of(tree))  # type: ignore[no-untyped-call]
     mask = torch.from_numpy(ancestors(tree))
     dense = torch.nn.functional.scaled_dot_product_attention(*given, mask, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(ours, dense, rtol=1e-5, atol=1e-5)
     down = torch.randn(ours.shape, generator=generator)
-    for a, b in zip(torch.autograd.grad(ours, given, down), torch.autograd.grad(dense, given, down), strict=True):
+    wanted = torch.autograd.grad(dense, given, down)
+    for a, b in zip(torch.autograd.grad(ours, given, down), wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=3e-5)
+    parts = owned(tree, CPU), levels(tree, CPU), ByPairs()
+    varlen = VarlenAttention.apply(*given, 0.3, *parts)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(varlen, dense, rtol=1e-5, atol=1e-5)
+    for a, b in zip(torch.autograd.grad(varlen, given, down), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=3e-5)
+
+
+class ByPairs:
+    """The kernel of a GPU in the words of the CPU's: pair by pair."""
+
+    def forward(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, at: Pieces, causal: bool, scale: float
+    ) -> Tensors:
+        outs, lses = [], []
+        for i, j in self._pairs(at):
+            given = (x.transpose(0, 1)[None] for x in (q[i], k[j], v[j]))
+            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*given, 0.0, causal, scale=scale)
+            outs.append(out[0].transpose(0, 1))
+            lses.append(lse[0])
+        return torch.cat(outs), torch.cat(lses, -1)
+
+    def backward(self, given: Tensors, at: Pieces, causal: bool, scale: float) -> Tensors:
+        grad, q, k, v, out, lse = given
+        found: list[list[torch.Tensor]] = [[], [], []]
+        for i, j in self._pairs(at):
+            asked = [x.transpose(0, 1)[None] for x in (grad[i], q[i], k[j], v[j], out[i])]
+            answers = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                *asked, lse[None, :, i], 0.0, causal, scale=scale
+            )
+            for side, answer in zip(found, answers, strict=True):
+                side.append(answer[0].transpose(0, 1))
+        return tuple(map(torch.cat, found))
+
+    def _pairs(self, at: Pieces) -> list[tuple[slice, slice]]:
+        ends = [x.tolist() for x in (at.query_ends, at.key_ends)]
+        sides = [[slice(a, b) for a, b in pairwise(side)] for side in ends]
+        assert [max(s.stop - s.start for s in side) for side in sides] == [at.most_queries, at.most_keys]
+        return list(zip(*sides, strict=True))
 
 
 def test_padding_of_blocks_weighs_nothing_even_beside_huge_scores() -> None:
     tree = tree_of([(1, 2, 2, 2), (2, 1, 1)])  # two segments of one class: one of them is padded
     assert [block.shape for block in tree.together] == [(2, 4)]
     q, k, v = ((200 * torch.randn(1, 7, 1, 8)).transpose(1, 2).requires_grad_() for _ in range(3))
-    out = TreeAttention.apply(q, k, v, 1.0, tree)  # type: ignore[no-untyped-call]
+    out = TreeAttention.apply(q, k, v, 1.0, tree, blocks_of(tree))  # type: ignore[no-untyped-call]
     for gradient in torch.autograd.grad(out, (q, k, v), torch.ones_like(out)):
         assert bool(torch.isfinite(gradient).all())
