@@ -163,7 +163,7 @@ def theirs(path: str, found: Sequence[Row], micro_tokens: int, trim: bool) -> tu
     def step() -> float:
         total = 0.0
         for part in parts:
-            loss = trainer._compute_loss(trainer.model, part)
+            loss = trainer._compute_loss(trainer.model, part)  # type: ignore[no-untyped-call]
             trainer.accelerator.backward(loss)
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(weights, CLIP)
