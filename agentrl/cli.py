@@ -49,6 +49,7 @@ class Command:
     job: str
     verdict: Callable[[Any], int] = lambda _: 0
     keeps: bool = False  # writes a folder of its own, which must not hold another run
+    takes: str = ""  # the key that a first word without a key is meant for: `new env NAME` is `new env name=NAME`
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -73,6 +74,14 @@ COMMANDS: Mapping[str, Command] = {
         lambda got: int(got["agree"] != got["cases"]),
     ),
     "env bench": Command("env_tool", "measure an environment's speed and memory", "agentrl.env_tools:bench_env"),
+    "export": Command(
+        "export", "a run's policy for transformers and vLLM, with a card", "agentrl.export:export", takes="run"
+    ),
+    "new env": Command(
+        "new", "write a small environment to change into your own", "agentrl.skeleton:new_env", takes="name"
+    ),
+    "new method": Command("new", "likewise a method", "agentrl.skeleton:new_method", takes="name"),
+    "new reward": Command("new", "likewise a reward", "agentrl.skeleton:new_reward", takes="name"),
     "serve retriever": Command(
         "serve_retriever", "serve a corpus to Search-R1's clients (corpus=FILE)", "agentrl.serve:serve_retriever"
     ),
@@ -151,8 +160,9 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
         print(f"agentrl {version('agentrl')}")
         raise SystemExit(0)
     for length in (2, 1):
-        if " ".join(words[:length]) in COMMANDS:
-            return " ".join(words[:length]), words[length:]
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            return name, _keyed(words[length:], COMMANDS[name].takes)
     family = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
     if family and (len(words) == 1 or words[1] in ("-h", "--help")):
         print("\n".join(f"agentrl {name:<16}{COMMANDS[name].about}" for name in family))
@@ -161,6 +171,12 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
 
     got = " ".join(words[: 2 if family else 1])
     raise ConfigError(f"{got}: no such command; {nearest(got, COMMANDS)}")
+
+
+def _keyed(rest: list[str], key: str) -> list[str]:
+    """The words with a first bare one (no ``=``, no flag) given to ``key``."""
+    bare = key and rest and "=" not in rest[0] and not rest[0].startswith("-")
+    return [f"{key}={rest[0]}", *rest[1:]] if bare else rest
 
 
 def _usage() -> str:

@@ -13,6 +13,7 @@ from agentrl import config
 from agentrl.ahead import Ahead
 from agentrl.checkpoint import Checkpoints, latest
 from agentrl.config import Config
+from agentrl.endpoint import untrainable
 from agentrl.engine.base import Engine
 from agentrl.engine.recorded import Recorded
 from agentrl.errors import ConfigError
@@ -269,6 +270,8 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     _require_work(cfg, rollout, learning.minibatches, method)
     _require_weights(cfg, method)
     base = player(cfg)
+    if not base.policy.parameters():
+        raise untrainable(str(cfg.choices.model))
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
