@@ -52,9 +52,9 @@ def _attending(tree: Tree, device: torch.device) -> Attend:
     """Attention over a tree; what it needs of the tree is made once for all layers."""
     if device.type == "cpu":
         blocks = blocks_of(tree)
-        return lambda q, k, v, scale: TreeAttention.apply(q, k, v, scale, tree, blocks)  # type: ignore[no-untyped-call, no-any-return]
+        return lambda q, k, v, scale: TreeAttention.apply(q, k, v, scale, tree, blocks)  # type: ignore[no-untyped-call]
     own, above, kernel = owned(tree, device), levels(tree, device), Flash()
-    return lambda q, k, v, scale: VarlenAttention.apply(q, k, v, scale, own, above, kernel)  # type: ignore[no-untyped-call, no-any-return]
+    return lambda q, k, v, scale: VarlenAttention.apply(q, k, v, scale, own, above, kernel)  # type: ignore[no-untyped-call]
 
 
 def _supported(device: torch.device, dtype: torch.dtype) -> bool:

@@ -33,10 +33,16 @@ class Pieces:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[range, range]], device: torch.device) -> Pieces:
-        sides = list(zip(*pairs, strict=True))
-        places = [torch.cat([torch.arange(r.start, r.stop) for r in side]).to(device) for side in sides]
-        ends = [torch.tensor([0, *map(len, side)]).cumsum(0).to(device, torch.int32) for side in sides]
-        return cls(*places, *ends, *(max(map(len, side)) for side in sides))
+        below, above = zip(*pairs, strict=True)
+
+        def places(side: Sequence[range]) -> torch.Tensor:
+            return torch.cat([torch.arange(r.start, r.stop) for r in side]).to(device)
+
+        def ends(side: Sequence[range]) -> torch.Tensor:
+            return torch.tensor([0, *map(len, side)]).cumsum(0).to(device, torch.int32)
+
+        most = max(map(len, below)), max(map(len, above))
+        return cls(places(below), places(above), ends(below), ends(above), *most)
 
 
 def levels(tree: Tree, device: torch.device) -> list[Pieces]:

@@ -6,7 +6,8 @@ entropies and its fused head included): prompts padded on the left and completio
 batch; a ``window`` turn is a row, a ``history`` play is one row with the observations out of the loss (its
 ``tool_mask``). Its gradient checkpointing, on by default, is off, as ours. ``trimmed`` is TRL with help: rows
 sorted by length, each micro-batch cut to its own longest row. Micro-batches hold the same number of computed tokens on
-all sides. Making TRL's tensors is not timed; making ours (rows, micro-batches, trees) is.
+all sides. Making TRL's tensors is not timed; making ours (rows, micro-batches, trees) is. ``padded`` is our own learner
+on padded rows, what it falls back to.
 
 time:    processor seconds per step, sides by turns within a round, medians of the rounds' ratios
 memory:  with --memory, peak resident memory of one step above that before it, each side in a process of its own
@@ -38,6 +39,7 @@ from agentrl.types import Group
 
 SHAPES = {  # words of the config, tasks of the tiny model, tasks of the other, share of noise
     "webshop window": (["env=webshop", "context=window"], 4, 1, 0.5),
+    "webshop window of 2": (["env=webshop", "context=window", "context.turns=2"], 4, 1, 0.5),
     "webshop history": (["env=webshop", "context=history"], 4, 1, 0.5),
     "sql window": (["env=intercode_sql", "context=window"], 4, 1, 0.9),
     "sql history": (["env=intercode_sql", "context=history"], 4, 1, 0.9),
@@ -68,10 +70,12 @@ def bundled() -> Pretrained:
     return model
 
 
-def ours(path: str, plays: Sequence[Group], micro_tokens: int) -> tuple[Step, Policy]:
+def ours(path: str, plays: Sequence[Group], micro_tokens: int, shared: bool = True) -> tuple[Step, Policy]:
     """Our step from plays on."""
     cfg = config.compose("train", ["env=webshop", "method=dapo", "learner=full", *TRAINED, "device=cpu"])
     policy = Pretrained(**{**vars(bundled()), "path": path, "dtype": "float32"}).build("cpu")
+    if not shared:
+        policy._trunk._longest = 0
     settings = config.build(cfg.learner)
     learner: Learner = type(settings)(**{**vars(settings), "micro_tokens": micro_tokens}).build(
         policy, temperature=1.0, steps=10**6, seed=0
@@ -184,10 +188,13 @@ def compare(name: str, size: str, path: str, args: argparse.Namespace) -> dict[s
     plays = plays_of(name, size)
     budget = args.micro_tokens or (2048 if size == "tiny" else 4096)
     mine, policy = ours(path, plays, budget)
+    padded_too, _ = ours(path, plays, budget, shared=False)
     found = rows(plays, config.build(config.compose("train", ["env=webshop", "method=dapo"]).method).advantages)
     sides: dict[str, Step] = {"ours": mine}
+    if "padded" in args.sides:
+        sides["padded"] = padded_too
     computed = {}
-    for side in ("trl", "trimmed") if args.trimmed else ("trl",):
+    for side in {"trl", "trimmed"} & set(args.sides):
         sides[side], computed[side] = theirs(path, found, budget, side == "trimmed")
     losses = {side: step() for side, step in sides.items()}  # a warm-up, and the proof that both do the same
     taken: dict[str, list[float]] = {side: [] for side in sides}
@@ -225,8 +232,8 @@ def peak(side: str, name: str, size: str, path: str, micro_tokens: int) -> float
     """MiB that one step of a side takes at most above what is held before it; run in a process of its own."""
     plays = plays_of(name, size)
     budget = micro_tokens or (2048 if size == "tiny" else 4096)
-    if side == "ours":
-        step = ours(path, plays, budget)[0]
+    if side in ("ours", "padded"):
+        step = ours(path, plays, budget, shared=side == "ours")[0]
     else:
         found = rows(plays, config.build(config.compose("train", ["env=webshop", "method=dapo"]).method).advantages)
         step = theirs(path, found, budget, side == "trimmed")[0]
@@ -242,7 +249,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--micro-tokens", type=int, default=0, help="0: 2,048 for the tiny model, 4,096 for the other")
-    parser.add_argument("--trimmed", action="store_true", help="also TRL with rows sorted by length and cut to measure")
+    parser.add_argument("--sides", nargs="+", default=["trl"], choices=["trl", "trimmed", "padded"], help="beside ours")
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--side", default="", help=argparse.SUPPRESS)
     parser.add_argument("--path", default="", help=argparse.SUPPRESS)
@@ -262,12 +269,12 @@ def main() -> None:
 def memory(name: str, size: str, path: str, args: argparse.Namespace) -> dict[str, Any]:
     """Peak MiB of one step, each side in a process of its own."""
     found: dict[str, Any] = {"shape": name, "size": size, "unit": "MiB"}
-    for side in ("ours", "trl", "trimmed") if args.trimmed else ("ours", "trl"):
+    for side in ("ours", *args.sides):
         words = ["--sizes", size, "--shapes", name, "--side", side, "--path", path]
         words += ["--micro-tokens", str(args.micro_tokens)]
         done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True)
         found[side] = round(float(done.stdout.split()[-1]), 1)
-    return found | {"ours/trl": round(found["ours"] / found["trl"], 3)}
+    return found | {f"ours/{side}": round(found["ours"] / found[side], 3) for side in args.sides}
 
 
 if __name__ == "__main__":

@@ -242,3 +242,36 @@ def test_a_tree_that_saves_too_little_is_left(monkeypatch: pytest.MonkeyPatch, f
     ids[1] = torch.tensor([1, 2, 3, 5])
     out = one.outputs(ids, mask, mask, 1.0, 64)
     assert out.work == Work(8, 8)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("family", ["llama3", "qwen3"])
+def test_a_gpu_shares_in_16_bits_and_gives_the_gradients_of_rows(family: str, folders: dict[str, Path]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 50, (8, 24), generator=generator)
+    ids[1:6, :15] = ids[0, :15]
+    ids[2:4, :19] = ids[1, :19]
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    given = ids.cuda(), mask.cuda(), mask.cuda(), 1.0, 64
+    found = []
+    for shared in (True, False):
+        one = on_gpu(folders[family], shared)
+        out = one.outputs(*given)
+        out.logprobs.sum().backward()  # type: ignore[no-untyped-call]
+        found.append((out, torch.cat([p.grad.flatten() for p in one.parameters() if p.grad is not None])))
+    (tree, ours), (rows, theirs) = found
+    assert tree.work == Work(*(unique_tokens(ids.numpy(), mask.sum(-1).numpy()),) * 2)
+    assert (tree.logprobs - rows.logprobs).abs().mean() < 0.02
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.99
+
+
+def on_gpu(path: Path, shared: bool) -> Policy:
+    made = Pretrained(
+        path=str(path), view="text", dtype="mixed", attention="sdpa", thinking=False, action_tokens=8,
+        context_tokens=64, gradient_checkpointing=False, lora_rank=0, lora_alpha=8, lora_targets=["q_proj"],
+    ).build("cuda")  # fmt: skip
+    assert made.shares(24)
+    if not shared:
+        made._trunk._longest = 0
+    return made
