@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Command:
     verdict: Callable[[Any], int] = lambda _: 0
     keeps: bool = False  # writes a folder of its own, which must not hold another run
     takes: str = ""  # the key that a first word without a key is meant for: `new env NAME` is `new env name=NAME`
+    many: bool = False  # that key is a list, and all first words without a key are meant for it
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -60,6 +62,15 @@ COMMANDS: Mapping[str, Command] = {
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
+    "view": Command("view", "a run's plays as one HTML page", "agentrl.viewer.view:view", takes="run"),
+    "show": Command("show", "a run's plays in the terminal", "agentrl.viewer.show:show", takes="run"),
+    "report": Command(
+        "report",
+        "what finished runs show and what not: HTML, tables",
+        "agentrl.report.command:report",
+        takes="runs",
+        many=True,
+    ),
     "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
     "env check": Command(
         "env_tool",
@@ -162,7 +173,7 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
     for length in (2, 1):
         name = " ".join(words[:length])
         if name in COMMANDS:
-            return name, _keyed(words[length:], COMMANDS[name].takes)
+            return name, _keyed(words[length:], COMMANDS[name])
     family = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
     if family and (len(words) == 1 or words[1] in ("-h", "--help")):
         print("\n".join(f"agentrl {name:<16}{COMMANDS[name].about}" for name in family))
@@ -173,10 +184,22 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
     raise ConfigError(f"{got}: no such command; {nearest(got, COMMANDS)}")
 
 
-def _keyed(rest: list[str], key: str) -> list[str]:
-    """The words with a first bare one (no ``=``, no flag) given to ``key``."""
-    bare = key and rest and "=" not in rest[0] and not rest[0].startswith("-")
-    return [f"{key}={rest[0]}", *rest[1:]] if bare else rest
+def _keyed(rest: list[str], command: Command) -> list[str]:
+    """The words with the first bare one, or all of the first bare ones, given to ``takes``: a bare word is no flag, and
+    has no ``=`` or names a folder."""
+    bare = list(takewhile(_bare, rest)) if command.takes else []
+    if command.many and bare:
+        return [f"{command.takes}=[{','.join(json.dumps(word) for word in bare)}]", *rest[len(bare) :]]
+    return [f"{command.takes}={_quoted(bare[0])}", *rest[1:]] if bare else rest
+
+
+def _bare(word: str) -> bool:
+    return not word.startswith("-") and ("=" not in word or Path(word).is_dir())
+
+
+def _quoted(word: str) -> str:
+    """The word as the value of an override, where some characters mean something else."""
+    return word if re.fullmatch(r"[\w./-]+", word) else json.dumps(word, ensure_ascii=False)
 
 
 def _usage() -> str:
