@@ -91,9 +91,18 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """Tokens of a forward pass: those that were computed, and these with padding."""
+
+    tokens: int
+    padded: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outputs:
     """What the model says about a batch, ``[batch, seq]``; zero where the loss mask is off."""
 
     logprobs: torch.Tensor
     entropy: torch.Tensor
     values: torch.Tensor | None = None  # the critic's, of the state before each sampled token, if the method needs them
+    work: Work | None = None  # what it took, where the model tells

@@ -238,7 +238,8 @@ class Learner:
         pairs = "pairs" in method.needs
         tally = Tally(on_policy=self._on_policy, pairs=pairs)
         self.policy.train()
-        for part in micro_batches(batch, self.config.micro_tokens, whole_groups=pairs):
+        shared = self.policy.shares(batch.input_ids.shape[1])
+        for part in micro_batches(batch, self.config.micro_tokens, shared, whole_groups=pairs):
             beat("learner", "a micro-batch of batch", str(self.step))
             self._backward(part, method, tally)
         self.policy.eval()
@@ -325,7 +326,7 @@ class Learner:
         """What a model says of a batch, without gradient, ``[batch, seq]``: logprobs, and the policy's values."""
         logprobs = torch.zeros(batch.input_ids.shape, device=self._device)
         values = torch.zeros_like(logprobs)
-        for part in micro_rows(batch, self.config.micro_tokens):
+        for part in micro_rows(batch, self.config.micro_tokens, self.policy.shares(batch.input_ids.shape[1])):
             beat("learner", "a forward pass over batch", str(self.step))
             out = self._outputs(model, take(batch, part))
             logprobs[part, : out.logprobs.shape[1]] = out.logprobs.float()
@@ -349,9 +350,11 @@ class Learner:
         equal tokens are then summed, and the model is gone through once, or not at all where nothing is left.
         """
         distinct = self._outputs(self.policy, batch)
+        if distinct.work is not None:
+            tally.add_work(batch, distinct.work)
         ends = [end for end in (distinct.logprobs, distinct.entropy, distinct.values) if end is not None]
         leaves = [end.detach()[batch.unique].requires_grad_() for end in ends]
-        leaf = Outputs(*leaves)
+        leaf = Outputs(leaves[0], leaves[1], leaves[2] if len(leaves) > 2 else None)
         self._seen.add(batch, leaf)
         loss = -masked_sum(method.objective(batch, leaf) * batch.weights, batch.loss_mask)
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)

@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from agentrl.batch import Outputs
 from agentrl.bundled import locate
 from agentrl.chat import Chat
 from agentrl.device import resolve_device
 from agentrl.errors import CheckpointError, ConfigError, ShapeError
+from agentrl.forward import Head, Trunk
 from agentrl.watchdog import beat, patience
 
 DTYPES = ("auto", "float32", "bfloat16", "mixed")
@@ -169,13 +169,13 @@ class Policy:
         self.chat = chat
         self.place = place
         self.adapter = adapter
-        self._softcap: float | None = getattr(module.config.get_text_config(), "final_logit_softcapping", None)
         for layer in module.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
             if hasattr(layer, "attention_dropout"):
                 layer.attention_dropout = 0.0
-        self._require_plain_head()
+        self._head = Head(module)
+        self._trunk = Trunk(module, self.compute_dtype, self._autocast)
 
     @property
     def device(self) -> torch.device:
@@ -218,6 +218,10 @@ class Policy:
         """Evaluation mode."""
         self.module.eval()
 
+    def shares(self, longest: int) -> bool:
+        """Are rows of up to so many tokens computed as a tree, beginnings that are alike once and without padding?"""
+        return self._trunk.shares(longest)
+
     def outputs(
         self,
         input_ids: torch.Tensor,
@@ -241,16 +245,17 @@ class Policy:
             )
         if bool((attention_mask[:, 1:] & ~attention_mask[:, :-1]).any()):
             raise ShapeError("policy.outputs: rows must be padded on the right, but a token follows padding")
-        mask = loss_mask[:, 1:].bool()
+        mask = loss_mask.bool() & (torch.arange(input_ids.shape[1], device=input_ids.device) > 0)
         with self._autocast():
-            # With padding on the right, causality alone keeps it out of sight: no mask, fastest kernels.
-            hidden = self.module.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1][mask]
-            logprobs, entropy = self._head(hidden, input_ids[:, 1:][mask], temperature, chunk_tokens)
-        where = torch.zeros_like(loss_mask, dtype=torch.bool)
-        where[:, 1:] = mask
+            trained = self._trunk(input_ids, attention_mask, mask)
+            logprobs, entropy = self._head(trained.hidden, trained.targets, temperature, chunk_tokens)
+        values = None if critic is None else critic(trained.hidden)
         blank = torch.zeros(input_ids.shape, dtype=torch.float32, device=input_ids.device)
-        answers = (logprobs, entropy) if critic is None else (logprobs, entropy, critic(hidden))
-        return Outputs(*(blank.masked_scatter(where, answer) for answer in answers))
+
+        def spread(answers: torch.Tensor) -> torch.Tensor:
+            return blank.masked_scatter(mask, trained.to_positions(answers))
+
+        return Outputs(spread(logprobs), spread(entropy), None if values is None else spread(values), trained.work)
 
     @torch.no_grad()
     def logprobs(self, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[list[float]]:
@@ -341,41 +346,6 @@ class Policy:
         if not self.place.autocast:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
-
-    def _head(
-        self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, chunk_tokens: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """[n, width], [n] -> logprobs and entropies [n]."""
-        if hidden.shape[0] <= chunk_tokens:
-            return self._score(hidden, targets, temperature)
-        parts = [
-            checkpoint(self._score, h, t, temperature, use_reentrant=False)
-            for h, t in zip(torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True)
-        ]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
-
-    def _score(
-        self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self._logits(hidden) / (temperature or 1.0)
-        logp = torch.log_softmax(logits, dim=-1)
-        return logp.gather(-1, targets[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
-
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.module.get_output_embeddings()(hidden).float()
-        return logits if self._softcap is None else self._softcap * torch.tanh(logits / self._softcap)
-
-    @torch.no_grad()
-    def _require_plain_head(self) -> None:
-        """Refuse architectures whose logits are not head(hidden) with at most a soft cap."""
-        ids = torch.arange(4, device=self.device)[None] % self.module.config.get_text_config().vocab_size
-        whole = self.module(input_ids=ids, use_cache=False).logits.float()
-        ours = self._logits(self.module.base_model(input_ids=ids, use_cache=False).last_hidden_state)
-        if not torch.allclose(whole, ours, rtol=1e-2, atol=1e-2):
-            raise ConfigError(
-                f"model: {type(self.module).__name__} does more to its logits than a linear head and a soft cap; "
-                "this architecture is not supported yet"
-            )
 
 
 @dataclass(frozen=True, slots=True)

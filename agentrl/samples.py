@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from agentrl.batch import Batch, Layout
 from agentrl.errors import ShapeError
+from agentrl.tree import prefixes, unique_tokens
 from agentrl.types import Group, Trajectory, Turn
 
 
@@ -211,11 +212,37 @@ def unique_mask(batch: Batch) -> torch.Tensor:
     return mask
 
 
-def micro_rows(batch: Batch, micro_tokens: int) -> list[list[int]]:
-    """Distinct rows, split into micro-batches of at most ``micro_tokens`` padded tokens (a longer row stands alone).
+def _ids(batch: Batch) -> NDArray[np.int64]:
+    ids: NDArray[np.int64] = batch.input_ids.cpu().numpy()
+    return ids
 
-    Rows are sorted by length, so that little is padding; the longest of each part comes first.
+
+def micro_rows(batch: Batch, micro_tokens: int, shared: bool) -> list[list[int]]:
+    """Distinct rows, split into micro-batches of at most ``micro_tokens`` computed tokens (a longer row stands alone).
+
+    ``shared``: rows that begin alike stand together, and count what they have in common once. Otherwise they are
+    sorted by length, so that little is padding, and padding counts; the longest of each part comes first.
     """
+    return _micro_shared(batch, micro_tokens) if shared else _micro_padded(batch, micro_tokens)
+
+
+def _micro_shared(batch: Batch, micro_tokens: int) -> list[list[int]]:
+    lengths = batch.attention_mask.sum(-1).cpu().numpy()
+    order, common = prefixes(_ids(batch), lengths)
+    parts: list[list[int]] = []
+    size = 0
+    for index, known in zip(order.tolist(), common.tolist(), strict=True):
+        length = int(lengths[index])
+        if parts and size + length - known <= micro_tokens:
+            parts[-1].append(index)
+            size += length - known
+        else:
+            parts.append([index])
+            size = length
+    return parts
+
+
+def _micro_padded(batch: Batch, micro_tokens: int) -> list[list[int]]:
     lengths = batch.attention_mask.sum(-1).tolist()
     parts: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -226,36 +253,40 @@ def micro_rows(batch: Batch, micro_tokens: int) -> list[list[int]]:
     return parts
 
 
-def micro_groups(batch: Batch, micro_tokens: int) -> list[list[int]]:
-    """Rows, split into micro-batches of whole groups: at most ``micro_tokens`` padded tokens of distinct rows, or one
-    group that is longer.
+def micro_groups(batch: Batch, micro_tokens: int, shared: bool) -> list[list[int]]:
+    """Rows, split into micro-batches of whole groups: at most ``micro_tokens`` computed tokens, or one group of more.
 
-    A row whose tokens stand in groups of several parts is computed in each of them.
+    A row whose tokens stand in groups of several parts is computed in each of them. ``shared``: see :func:`micro_rows`.
     """
-    lengths = batch.attention_mask.sum(-1)[batch.unique].tolist()
+    ids, lengths = _ids(batch), batch.attention_mask.sum(-1).cpu().numpy()
     unique = batch.unique.tolist()
     members: dict[int, list[int]] = {}
     for row, group in enumerate(batch.group.tolist()):
         members.setdefault(group, []).append(row)
+    rank = prefixes(ids, lengths)[0].argsort() if shared else -lengths
+
+    def size(distinct: set[int]) -> int:
+        chosen = sorted(distinct)
+        return unique_tokens(ids[chosen], lengths[chosen]) if shared else len(chosen) * int(lengths[chosen].max())
+
     parts: list[list[int]] = []
     distinct: set[int] = set()
-    width = 0
-    for rows in sorted(members.values(), key=lambda rows: -max(lengths[row] for row in rows)):
+    for rows in sorted(members.values(), key=lambda rows: min(rank[unique[row]] for row in rows)):
         more = {unique[row] for row in rows}
-        if parts and len(distinct | more) * width <= micro_tokens:
+        if parts and size(distinct | more) <= micro_tokens:
             parts[-1].extend(rows)
             distinct |= more
         else:
             parts.append(list(rows))
-            distinct, width = more, max(lengths[row] for row in rows)
+            distinct = more
     return parts
 
 
-def micro_batches(batch: Batch, micro_tokens: int, whole_groups: bool) -> list[Batch]:
+def micro_batches(batch: Batch, micro_tokens: int, shared: bool, whole_groups: bool) -> list[Batch]:
     """The parts of a batch whose losses and gradients add up to those of the whole, each of ``micro_tokens``."""
     if whole_groups:
-        return [pick(batch, rows) for rows in micro_groups(batch, micro_tokens)]
-    return [take(batch, part) for part in micro_rows(batch, micro_tokens)]
+        return [pick(batch, rows) for rows in micro_groups(batch, micro_tokens, shared)]
+    return [take(batch, part) for part in micro_rows(batch, micro_tokens, shared)]
 
 
 def take(batch: Batch, part: Sequence[int]) -> Batch:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from agentrl.batch import Batch, Outputs
+from agentrl.batch import Batch, Outputs, Work
 from agentrl.ops import k3, masked_sum, ratio, sum_by
 
 SUMS = (
@@ -28,6 +28,7 @@ class Tally:
         self._pairs = pairs
         self._sums: torch.Tensor | float = 0.0
         self._rows = 0
+        self._work = [0, 0, 0]  # tokens of the rows, computed, with padding
         self._referred = False
         self._gap: torch.Tensor | float = 0.0
         self._old_gap: torch.Tensor | float = 0.0
@@ -73,11 +74,19 @@ class Tally:
         self._old_gap = torch.clamp((out.logprobs - old).abs().max(), min=self._old_gap)
         self._rows += batch.rows
 
+    def add_work(self, batch: Batch, work: Work) -> None:
+        """What the forward pass of a micro-batch took."""
+        rows = int(batch.attention_mask.sum(-1)[batch.unique].sum())
+        self._work = [total + more for total, more in zip(self._work, (rows, work.tokens, work.padded), strict=True)]
+
     def metrics(self) -> dict[str, float]:
         """Means over sampled tokens of the rows that were computed; see the metric table for each."""
         sums = self._sums.tolist() if isinstance(self._sums, torch.Tensor) else [0.0] * len(SUMS)
         s = dict(zip(SUMS, sums, strict=True))
         metrics = {"learner/loss": s["loss"], "learner/rows": float(self._rows), "learner/tokens": s["tokens"]}
+        rows, computed, padded = self._work
+        if padded:
+            metrics |= {"learner/padding": 1.0 - computed / padded, "learner/shared": 1.0 - computed / rows}
         if s["tokens"]:
             metrics["learner/entropy"] = s["entropy"] / s["tokens"]
         if s["known"]:

@@ -28,5 +28,6 @@ step() {  # name, command: its words to the screen and to a file; a failure does
 cat "$OUT/machine.txt"
 step tests "$PYTHON" -m pytest -m gpu -q -p no:cacheprovider
 step bench_gpu "$PYTHON" scripts/bench_gpu.py
+step bench_learner "$PYTHON" scripts/bench_learner_gpu.py
 step rollout_vllm "$PYTHON" -m agentrl train method=vspo env=webshop engine=vllm engine.sleep=true steps=12 eval.tasks=50 run_dir="$OUT/vspo"
 exit $failed

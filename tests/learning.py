@@ -114,6 +114,9 @@ class TinyPolicy:
     def eval(self) -> None:
         self.model.eval()
 
+    def shares(self, longest: int) -> bool:
+        return False
+
     def reference(self) -> TinyPolicy:
         copy = TinyPolicy()
         copy.model.load_state_dict(self.model.state_dict())

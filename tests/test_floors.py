@@ -33,6 +33,7 @@ FLOORS: list[set[str]] = [
         "bundled",
         "memory",
         "device",
+        "tree",
         "batch",
         "ops",
         "log",
@@ -47,8 +48,8 @@ FLOORS: list[set[str]] = [
         "alone",
         "nests",
     },
-    {"summarizer", "search", "sweep_table"},
-    {"chat", "envs", "rewards", "engine", "overrides", "samples", "seen", "tally", "methods"},
+    {"summarizer", "search", "sweep_table", "tree_attention", "tree_varlen"},
+    {"chat", "envs", "rewards", "engine", "overrides", "samples", "seen", "tally", "methods", "forward"},
     {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead", "launch"},
     {"warmstart", "kept", "fits", "guards"},
@@ -78,7 +79,7 @@ FLOOR = {unit: level for level, units in enumerate(FLOORS) for unit in units}
 DOORS = {
     "hydra": {"config", "overrides", "cli"},
     "omegaconf": {"config", "overrides"},
-    "transformers": {"chat", "model", "engine"},
+    "transformers": {"chat", "model", "forward", "engine"},
     "tokenizers": {"chat"},
     "peft": {"model"},
     "safetensors": {"model", "checkpoint"},
@@ -104,6 +105,7 @@ DOORS = {
     "torch": {
         "batch", "device", "nests", "ops", "digest", "seen", "tally", "samples", "methods", "model", "engine",
         "learner", "sync", "explain", "critic", "cluster", "endpoint", "export", "doctor", "peaks",
+        "tree", "tree_attention", "tree_varlen", "forward",
     },
 }  # fmt: skip
 

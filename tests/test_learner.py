@@ -99,7 +99,7 @@ def test_advantages_stay_with_their_play_when_members_are_missing_or_shuffled() 
 
 def test_micro_batches_cover_every_row_once_within_the_budget() -> None:
     batch = collate(rows(random_groups(1, window=True), method("sft").advantages), method("sft").weights, True, CPU)
-    parts = micro_rows(batch, 40)
+    parts = micro_rows(batch, 40, shared=False)
     assert sorted(i for part in parts for i in part) == list(range(len(batch.input_ids)))
     micros = [take(batch, part) for part in parts]
     assert all(m.input_ids.numel() <= 40 or len(m.input_ids) == 1 for m in micros)

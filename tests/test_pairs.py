@@ -83,9 +83,9 @@ def test_micro_batches_hold_whole_groups_within_the_budget() -> None:
     groups = pairs(window=True)
     batch = collate(rows(groups, method("dpo").advantages), method("dpo").weights, True, CPU)
     for budget in (1, 60, 120, 10_000):
-        parts = micro_groups(batch, budget)
+        parts = micro_groups(batch, budget, shared=False)
         assert sorted(row for part in parts for row in part) == list(range(batch.rows))
-        micros = micro_batches(batch, budget, whole_groups=True)
+        micros = micro_batches(batch, budget, shared=False, whole_groups=True)
         owners = [set(micro.group.tolist()) for micro in micros]
         assert sum(map(len, owners)) == 5
         assert all(
@@ -93,7 +93,7 @@ def test_micro_batches_hold_whole_groups_within_the_budget() -> None:
         )
         assert sum(micro.weights.sum().item() for micro in micros) == pytest.approx(1.0)
         assert sum(micro.tokens for micro in micros) == batch.tokens
-    assert len(micro_groups(batch, 10_000)) == 1
+    assert len(micro_groups(batch, 10_000, shared=False)) == 1
 
 
 def test_the_first_loss_is_log_two_and_the_margin_of_the_pairs_grows() -> None:

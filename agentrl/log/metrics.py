@@ -88,6 +88,8 @@ learner/critic_grad_norm     gradient norm of the critic's own weights before cl
 learner/old_gap              largest |new - old| logprob over sampled tokens                        ; nat      ; max
 learner/rows                 rows that were computed                                                ; count    ; mean
 learner/tokens               sampled tokens that were computed                                      ; count    ; mean
+learner/padding              share of the learner's forward passes that was padding                 ; share    ; mean
+learner/shared               share of the rows' tokens not computed, as another row begins alike    ; share    ; mean
 learner/skipped_steps        optimiser steps left out because the gradient was exactly zero         ; count    ; last
 learner/logprob_gap          largest |learner - engine| logprob, same weights                       ; nat      ; max
 learner/mismatch_bias        mean learner / engine probability ratio, same weights; 1 = no bias     ; 1        ; last
