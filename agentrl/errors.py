@@ -9,6 +9,7 @@
      ├─ ShapeError (ValueError)       two things that must align do not; prints both
      ├─ DivergedError                 loss or gradient is not finite; nothing was learned from it
      ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
+     ├─ TeamError                     a process that learns with this one died, failed or fell silent
      └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
 
 The command line prints the message alone, without a traceback, and exits with ``exit_code``.
@@ -51,6 +52,10 @@ class DivergedError(AgentRLError):
 
 class CheckpointError(AgentRLError):
     """A checkpoint is incomplete or belongs to another config."""
+
+
+class TeamError(AgentRLError):
+    """A process that learns with this one died, failed or fell silent."""
 
 
 class Interrupted(AgentRLError):

@@ -13,11 +13,13 @@ from agentrl import config
 from agentrl.ahead import Ahead
 from agentrl.checkpoint import Checkpoints, latest
 from agentrl.config import Config
+from agentrl.distributed.member import serve
+from agentrl.distributed.team import Team
 from agentrl.engine.base import Engine
 from agentrl.engine.recorded import Recorded
 from agentrl.errors import ConfigError
 from agentrl.evaluate import Evaluate
-from agentrl.learner import Learner
+from agentrl.learner import AdamW, Learner
 from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.measure import Clock
 from agentrl.methods.base import Method
@@ -92,6 +94,7 @@ class Run(Player):
     updates: int  # optimiser steps that one batch makes
     past: deque[Group]  # of the last batches, as many as the method draws from
     start: Start | None  # the warm start, if there is one
+    team: Team  # the processes that learn together
     ahead: Ahead = field(default_factory=Ahead)
     log: Many = field(default_factory=lambda: Many(()))
     step: int = 0
@@ -152,6 +155,13 @@ class Run(Player):
         with self.clock.phase("save"), patience("disk", "writing a checkpoint", writing_s(self.policy)):
             return self.checkpoints.save(self.folder, self.step, parts, self.policy.save)
 
+    def close(self) -> None:
+        """Free engine, environment and the other learner processes."""
+        try:
+            super().close()
+        finally:
+            self.team.close()
+
     def begin(self) -> None:
         """Take the weights the run starts from; a KL term is measured from them. Raises CheckpointError."""
         if self.start is not None:
@@ -191,8 +201,11 @@ def writing_s(policy: Policy) -> float:
 
 
 @patience("setup", "setting up what plays", IMPORT_S)
-def player(cfg: Config) -> Player:
-    """Everything evaluation needs, built from a checked config. Raises ConfigError, EnvError, DataError."""
+def player(cfg: Config, team: Team | None = None) -> Player:
+    """Everything evaluation needs, built from a checked config; ``team``: who learns, None where nobody does.
+
+    Raises ConfigError, EnvError, DataError, TeamError.
+    """
     clock = Clock()
     with clock.phase("setup"):
         folder = Path(cfg.run_dir)
@@ -202,7 +215,11 @@ def player(cfg: Config) -> Player:
             evaluate: Evaluate = config.build(cfg.eval)
             chosen = panel(env, evaluate.panel_split, evaluate.tasks)
         pretrained = config.build(cfg.model)
-        policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
+        seed = derive(int(cfg.seed), "model")
+        if team is None:
+            policy: Policy = pretrained.build(str(cfg.device), seed)
+        else:
+            policy = config.build(cfg.parallel).policy(pretrained, str(cfg.device), seed, team)
         with patience("setup", "starting the engine", ENGINE_S):
             engine = config.build(cfg.cluster).start(config.build(cfg.engine), pretrained, str(cfg.device))
         stage = Stage(env, engine, policy.chat, config.build(cfg.context), config.build(cfg.schedule))
@@ -264,26 +281,39 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     """
     rollout: Rollout = config.build(cfg.rollout)
     learning = config.build(cfg.learner)
-    batches = learning.batches(int(cfg.steps))
+    learning.batches(int(cfg.steps))  # refused now, not after the start of an engine
     method: Method = config.build(cfg.method)
     _require_work(cfg, rollout, learning.minibatches, method)
     _require_weights(cfg, method)
-    base = player(cfg)
+    team: Team = config.build(cfg.parallel).start(serve, str(cfg.device), config.plain(cfg.cluster))
+    try:
+        return _run(cfg, start, team, rollout, learning, method)
+    except BaseException:
+        team.close()
+        raise
+
+
+def _run(cfg: Config, start: Start | None, team: Team, rollout: Rollout, learning: AdamW, method: Method) -> Run:
+    """What is left to build once there is a team."""
+    base = player(cfg, team)
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
     base.stage = replace(base.stage, engine=Recorded(base.engine, base.folder, at_once(cfg)))
+    about = {"temperature": rollout.temperature, "steps": learning.batches(int(cfg.steps)), "seed": base.seed}
+    team.others("member.learner", learning, about)
     run = Run(
         **{name: getattr(base, name) for name in Player.__dataclass_fields__},
         rollout=rollout,
         reward=config.build(cfg.reward),
         method=method,
-        learner=learning.build(base.policy, temperature=rollout.temperature, steps=batches, seed=base.seed),
+        learner=learning.build(base.policy, **about, team=team),
         sync=config.build(cfg.sync),
         checkpoints=config.build(cfg.checkpoint),
         tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),
         updates=learning.updates,
         start=start,
+        team=team,
         past=deque(maxlen=method.past_batches * int(cfg.tasks_per_step)),
     )
     if cfg.resume:

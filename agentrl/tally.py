@@ -73,6 +73,15 @@ class Tally:
         self._old_gap = torch.clamp((out.logprobs - old).abs().max(), min=self._old_gap)
         self._rows += batch.rows
 
+    def take_in(self, other: Tally) -> None:
+        """Add the sums of another process's micro-batches."""
+        if isinstance(other._sums, torch.Tensor):
+            self._sums = self._sums + other._sums
+        self._rows += other._rows
+        self._referred = self._referred or other._referred
+        self._gap = torch.as_tensor(other._gap).clamp(min=self._gap)
+        self._old_gap = torch.as_tensor(other._old_gap).clamp(min=self._old_gap)
+
     def metrics(self) -> dict[str, float]:
         """Means over sampled tokens of the rows that were computed; see the metric table for each."""
         sums = self._sums.tolist() if isinstance(self._sums, torch.Tensor) else [0.0] * len(SUMS)
