@@ -36,7 +36,7 @@ Config = DictConfig
 
 _HERE = Path(__file__).resolve().parent
 CONF = next((folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir()), _HERE / "conf")
-RESUMABLE = ("steps", "log", "checkpoint", "device", "watchdog", "resume")  # what a resumed run may change
+RESUMABLE = ("steps", "log", "checkpoint", "device", "parallel", "watchdog", "resume")  # what a resumed run may change
 
 
 class PluginConfigs(SearchPathPlugin):
@@ -207,7 +207,8 @@ def build(node: Config) -> Any:
 
 
 def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
-    """The config of the run ``cfg.resume``, changed by ``overrides`` of words in ``RESUMABLE`` (``log`` as a whole).
+    """The config of the run ``cfg.resume``, changed by ``overrides`` of words in ``RESUMABLE`` (``log`` and
+    ``parallel`` as a whole).
 
     Raises ConfigError if there is no such run, or if ``overrides`` change anything else.
     """
@@ -222,11 +223,11 @@ def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
             "may change. Leave the others out, or start a new run."
         )
     with open_dict(saved):
-        if "watchdog" not in saved:  # a run of a version without one
-            saved.watchdog = cfg.watchdog
+        for name in {"watchdog", "parallel"} - set(saved):  # a run of a version without it
+            saved[name] = cfg[name]
         for key in given:
-            if key.split(".")[0] == "log":
-                saved.log = cfg.log
+            if (group := key.split(".")[0]) in ("log", "parallel"):
+                saved[group] = cfg[group]
             else:
                 OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
         saved.resume = saved.run_dir = str(folder)

@@ -39,6 +39,7 @@ from agentrl.watchdog import beat
 if TYPE_CHECKING:
     from agentrl.model import Policy, Scorer
 
+FULL_LR = 1e-6  # the rate of conf/learner/full.yaml; adapters that learn no faster are a mistake
 IDENTITY_TOLERANCE = 1e-3  # nats; how far an unchanged policy may differ from itself between two forward passes
 
 
@@ -86,6 +87,7 @@ class AdamW:
     mismatch_limit: float
     critic_lr: float
     critic_gradient: bool
+    offload: bool = False  # runs of versions without it go on
 
     def __post_init__(self) -> None:
         require_positive(self, "learner", "lr", "critic_lr", "max_grad_norm")
@@ -158,6 +160,21 @@ class Learner:
             weight_decay=config.weight_decay,
             fused=True,
         )
+
+    def cautions(self) -> list[str]:
+        """Settings that are allowed and hardly ever meant, a line each."""
+        lr, found = self.config.lr, []
+        if self.policy.adapter is not None and lr <= FULL_LR:
+            found.append(
+                f"warning: learner.lr={lr:g} is a rate for full weights, at which adapters hardly learn; take "
+                "learner=lora (2e-5), or learner.lr=1e-5 and above"
+            )
+        if self.policy.adapter is None and self.policy.dtype == torch.bfloat16:
+            found.append(
+                "warning: model.dtype=bfloat16 keeps 8 bits of each weight, which round most of a small step away; "
+                "take model.dtype=mixed (float32 weights, bfloat16 compute)"
+            )
+        return found
 
     def anchor(self) -> None:
         """Make the policy as it is now the reference of the KL term (done by the first batch that needs it)."""
@@ -294,9 +311,16 @@ class Learner:
         beat("learner", "the optimiser step of batch", str(self.step))
         norm = None if self._critic is None else self._critic.step(self.config.max_grad_norm)
         if moving:
+            self._house(self._parameters[0].device)
             self._optimizer.step()
+            self._house(torch.device("cpu"))
         self._optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def _house(self, device: torch.device) -> None:
+        """Where the moments are from now on, if they rest in host memory between steps."""
+        for state in self._optimizer.state.values() if self.config.offload else ():
+            state.update({name: value.to(device) for name, value in state.items() if value.dim()})
 
     def state_dict(self) -> dict[str, Any]:
         """What exact continuation needs beside the policy's weights: ``optimizer`` (as torch has it), ``step``, and

@@ -45,6 +45,9 @@ class Placement:
         return f"{self.device}, {name}" + (" weights, bfloat16 compute" if self.autocast else "")
 
 
+Parts = tuple[Any, Chat, Placement, Any]  # Hugging Face module, chat, placement, the module's peft wrapper or None
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """A pretrained model and how to hold it. Fields and their units are explained in ``conf/model/tiny.yaml``."""
@@ -60,6 +63,7 @@ class Pretrained:
     lora_rank: int
     lora_alpha: int
     lora_targets: list[str]
+    lora_rslora: bool = False  # runs of versions without it go on
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -88,7 +92,7 @@ class Pretrained:
 
     def parts(
         self, device: str, seed: int, empty: bool = False, computes: Placement | None = None
-    ) -> tuple[Any, Chat, Placement, Any]:
+    ) -> Parts:
         """What a :class:`Policy` is made of: module, chat, placement, peft wrapper. Raises ConfigError.
 
         ``empty``: all weights are zero, since another process has them; ``computes``: where it will, if not on
@@ -476,6 +480,7 @@ def _add_lora(module: Any, model: Pretrained, seed: int) -> Any:
         lora_alpha=model.lora_alpha,
         target_modules=list(model.lora_targets),
         lora_dropout=0.0,
+        use_rslora=model.lora_rslora,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():

@@ -6,10 +6,10 @@ import atexit
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from agentrl.watchdog import Sign, beat, give_up, patience
 LOOK_S = 0.2  # between looks at who is silent
 GRACE_S = 10.0  # the main thread may take so long to notice by itself that a process is gone
 MARGIN_S = 15.0  # beyond the deadline until the watchdog counts it as silence of ours
+COLLECTIVES = ("gloo", "nccl", "process group")  # words of errors in which another process has a part
 LEAVING_S = 10.0  # processes may take so long to end by themselves
 
 
@@ -54,7 +55,7 @@ class Follower:
         while self.failed is None and time.monotonic() < deadline:
             time.sleep(0.05)
         self._noticed.set()
-        return TeamError(f"learner: process {self.rank} {self.failed or 'cannot be reached'}")
+        return TeamError(_sentence(self.rank, self.failed or "cannot be reached"))
 
     def leave(self) -> None:
         """Hang up: it ends."""
@@ -67,7 +68,8 @@ class Follower:
             try:
                 kind, value = self._channel.receive()
             except Exception:  # whatever cuts the line, or the bytes of a process that ended in the middle of them
-                self._lost(self._end())
+                if not self._leaving:
+                    self._lost(self._end())
                 return
             self.heard = time.monotonic()
             if kind == "sign":
@@ -80,12 +82,14 @@ class Follower:
 
     def _lost(self, text: str) -> None:
         """Wake up whoever waits for it; a main thread that hangs in a collective is ended from here."""
-        if self._leaving:
-            return
         self.failed = text
         self.answers.put(("lost", text))
         if not self._noticed.wait(2 * GRACE_S):
-            give_up(f"agentrl: learner: process {self.rank} {text}")
+            give_up(f"agentrl: {_sentence(self.rank, text)}")
+
+
+def _sentence(rank: int, what: str) -> str:
+    return f"learner: process {rank} of the learner {what}; the run goes on from its last checkpoint with resume=FOLDER"
 
 
 class Leader(Together):
@@ -106,11 +110,12 @@ class Leader(Together):
         self._deadline_s = deadline_s
         self._leave = leave
         self._standing = standing
+        self.broken = False  # an answer is owed that nobody waits for any more
         atexit.register(self.dismiss)
 
-    def each(self, name: str, args: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def each(self, name: str, args: Sequence[tuple[Any, ...]], deadline_s: float | None = None) -> list[Any]:
         self.begin(name, args)
-        return self.finish(name, lambda: self.here(name, args[0]))
+        return self.finish(name, lambda: self.here(name, args[0]), deadline_s)
 
     def tell(self, name: str, *args: Any) -> Any:
         return self.each(name, [args] * self.size)[0]
@@ -121,17 +126,22 @@ class Leader(Together):
 
     def begin(self, name: str, args: Sequence[tuple[Any, ...]]) -> None:
         """Ask the others to begin; the leader's own part, and :meth:`finish`, are to follow."""
+        self.broken = True
         for follower in self._followers:
             follower.send(name, args[follower.rank])
 
-    def finish(self, name: str, own: Callable[[], Any]) -> list[Any]:
-        """The leader's own part, then all answers. Raises TeamError."""
+    def finish(self, name: str, own: Callable[[], Any], deadline_s: float | None = None) -> list[Any]:
+        """The leader's own part, then all answers. ``deadline_s``: of this call, if not the team's. Raises
+        TeamError."""
         try:
             mine = own()
         except RuntimeError as error:  # a collective that lost somebody; anything else is ours
             self._explain(error)
             raise
-        return [mine, *(self._answer(follower, name) for follower in self._followers)]
+        limit = deadline_s or self._deadline_s
+        answers = [mine, *(self._answer(follower, name, limit) for follower in self._followers)]
+        self.broken = False
+        return answers
 
     def close(self) -> None:
         if not self._standing:
@@ -145,9 +155,9 @@ class Leader(Together):
             follower.leave()
         self._leave()
 
-    def _answer(self, follower: Follower, name: str) -> Any:
+    def _answer(self, follower: Follower, name: str, limit: float) -> Any:
         seen: Sign | None = None
-        with patience("learner", f"waiting for process {follower.rank} to end {name}", self._deadline_s + MARGIN_S):
+        with patience("learner", f"waiting for process {follower.rank} to end {name}", limit + MARGIN_S):
             while True:
                 try:
                     kind, value = follower.answers.get(timeout=LOOK_S)
@@ -155,41 +165,44 @@ class Leader(Together):
                     if follower.sign is not seen and follower.sign is not None:
                         seen = follower.sign
                         beat(seen[0], f"{seen[1]} (process {follower.rank})", seen[2])
-                    self._refuse_silence(follower)
+                    self._refuse_silence(follower, limit)
                     continue
                 if kind == "lost":
                     raise follower.error()
                 return value
 
-    def _refuse_silence(self, follower: Follower) -> None:
+    def _refuse_silence(self, follower: Follower, limit: float) -> None:
         silent = time.monotonic() - follower.heard
-        if silent > self._deadline_s:
+        if silent >= limit:
             doing = f" since it began: {' '.join(follower.sign[1:]).strip()}" if follower.sign else ""
             raise TeamError(
-                f"learner: process {follower.rank} has been silent for {silent:.0f} s{doing}; if one forward pass does "
+                f"learner: process {follower.rank} of the learner has been silent for {silent:.0f} s{doing}; if one forward pass does "
                 f"take that long, lower learner.micro_tokens or raise parallel.deadline_s (now {self._deadline_s:g})"
             )
 
     def _explain(self, error: RuntimeError) -> None:
         """Raise TeamError if a collective failed because of another process."""
-        if not isinstance(error, torch.distributed.DistError) and "process group" not in str(error).lower():
-            text = "".join(traceback.format_exception(error)).lower()
-            if not any(word in text for word in ("gloo", "nccl", "c10d", "distributed")):
-                return
+        text = str(error).lower()
+        if not isinstance(error, torch.distributed.DistError) and not any(word in text for word in COLLECTIVES):
+            return
         deadline = time.monotonic() + GRACE_S
         while time.monotonic() < deadline:
             for follower in self._followers:
                 if follower.failed is not None:
                     raise follower.error() from None
+                self._refuse_silence(follower, self._deadline_s)
             time.sleep(0.05)
-        for follower in self._followers:
-            self._refuse_silence(follower)
+
+
+def _how(ends: Callable[[int, float], str], rank: int) -> str:
+    return ends(rank, GRACE_S) or "has gone"
 
 
 def assembled(
-    door: Door, size: int, ends: Callable[[int], str], device: torch.device, start_s: float
+    door: Door, size: int, ends: Callable[[int, float], str], device: torch.device, start_s: float
 ) -> list[Follower]:
-    """The followers, by rank, once all have called. Raises TeamError."""
+    """The followers, by rank, once all have called. ``ends(rank, wait_s)``: how a process ended, as what follows its
+    name; empty while it lives. Raises TeamError."""
     found: dict[int, Follower] = {}
     deadline = time.monotonic() + start_s
     with patience("setup", "waiting for the other learner processes", start_s + MARGIN_S):
@@ -202,12 +215,12 @@ def assembled(
                 )
             channel = door.admit(1.0, device)
             for rank in set(range(1, size)) - set(found):
-                if ended := ends(rank):
+                if ended := ends(rank, 0.0):
                     raise TeamError(f"learner: process {rank} {ended} before it was up; see what it says above")
             if channel is not None:
                 with suppress(EOFError, OSError):
                     rank = int(channel.receive())
-                    found[rank] = Follower(rank, channel, lambda rank=rank: ends(rank) or "has gone")  # type: ignore[misc]
+                    found[rank] = Follower(rank, channel, partial(_how, ends, rank))
     return [found[rank] for rank in sorted(found)]
 
 

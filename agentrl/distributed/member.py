@@ -26,7 +26,7 @@ from agentrl.distributed.parallel import DOOR, Place, Several
 from agentrl.distributed.team import Together
 from agentrl.errors import AgentRLError
 from agentrl.learner import AdamW
-from agentrl.model import Policy, Pretrained
+from agentrl.model import Parts, Policy, Pretrained
 from agentrl.watchdog import last_sign, show_stacks
 
 SIGN_S = 1.0  # between looks for a sign of life to pass on
@@ -38,13 +38,21 @@ class Member:
 
     def __init__(self, team: Together) -> None:
         self._team = team
+        self._parallel: Several | None = None
+        self._parts: Parts | None = None
         self._policy: Policy | None = None
         team.seat("member", self)
 
-    def policy(self, parallel: Several, pretrained: Pretrained, seed: int) -> None:
-        """Have this process's share of the policy."""
+    def load(self, parallel: Several, pretrained: Pretrained, seed: int) -> None:
+        """Have what the policy is made of."""
         self._team.lockstep = parallel.lockstep
-        self._policy = parallel.made(pretrained, seed, self._team)
+        self._parallel, self._parts = parallel, parallel.parts(pretrained, seed, self._team)
+
+    def policy(self) -> None:
+        """Have this process's policy."""
+        assert self._parallel is not None
+        assert self._parts is not None
+        self._policy, self._parts = self._parallel.made(self._parts, self._team), None
 
     def learner(self, config: AdamW, about: Mapping[str, Any]) -> None:
         """Have the learner that goes with it; ``about``: what ``config.build`` is told."""

@@ -19,9 +19,9 @@ from agentrl.device import resolve_device
 from agentrl.distributed.channel import Door
 from agentrl.distributed.leader import LEAVING_S, Leader, assembled, join
 from agentrl.distributed.policies import Replica, Sharded
-from agentrl.distributed.team import Alone, Team
-from agentrl.errors import ConfigError
-from agentrl.model import Policy, Pretrained
+from agentrl.distributed.team import Alone, Team, Together
+from agentrl.errors import ConfigError, TeamError
+from agentrl.model import Parts, Policy, Pretrained
 from agentrl.ranges import require_least, require_positive
 
 DOOR = "agentrl/door"  # key under which the leader tells where to call
@@ -84,8 +84,8 @@ class One:
         return pretrained.build(device, seed)
 
     def describe(self) -> str:
-        """For people, as what follows 'learner in'."""
-        return "this process"
+        """For people, as what follows where the engines are."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ class Several:
         if not _standing:
             met = self._met(place.store(self.start_s), Door(os.environ["MASTER_ADDR"]), place, kind, _nobody, _nothing)
             _standing.append(met)
+        if _standing[0].broken:
+            raise TeamError("learner: the processes that torchrun started are in the middle of a failed run; start anew")
         _standing[0].lockstep = self.lockstep
         return _standing[0]
 
@@ -139,15 +141,15 @@ class Several:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([*PRELOAD, "agentrl.distributed.member"])
         hired = [
-            context.Process(target=serve, args=(Place(rank, size, rank, HERE, store.port),))
+            context.Process(target=serve, args=(Place(rank, size, rank, HERE, store.port),), name=f"learner {rank}")
             for rank in range(1, size)
         ]
         for process in hired:
             process.start()
 
-        def end(rank: int) -> str:
+        def end(rank: int, wait_s: float) -> str:
             process = hired[rank - 1]
-            process.join(0.0 if process.is_alive() else LEAVING_S)
+            process.join(wait_s)
             return "" if process.exitcode is None else _ended(process.exitcode)
 
         def leave() -> None:
@@ -164,7 +166,7 @@ class Several:
             raise
 
     def _met(
-        self, store: Any, door: Door, place: Place, kind: str, end: Callable[[int], str], leave: Callable[[], None]
+        self, store: Any, door: Door, place: Place, kind: str, end: Callable[[int, float], str], leave: Callable[[], None]
     ) -> Leader:
         """The team once all have called."""
         device = place.device(kind)
@@ -175,7 +177,7 @@ class Several:
         door.close()
 
         def gone() -> None:
-            if torch.distributed.is_initialized():
+            if torch.distributed.is_initialized() and not (team.broken and kind == "cuda"):  # NCCL would wait for all
                 torch.distributed.destroy_process_group()
             leave()
 
@@ -189,19 +191,27 @@ class Several:
 
     def policy(self, pretrained: Pretrained, device: str, seed: int, team: Team) -> Policy:
         """The policy of this process, and of all others. Raises ConfigError, TeamError."""
-        if not isinstance(team, Leader):
-            return self.made(pretrained, seed, team)
-        team.begin("member.policy", [(self, pretrained, seed)] * team.size)
-        (policy, *_) = team.finish("member.policy", lambda: self.made(pretrained, seed, team))
+        assert isinstance(team, Leader)
+        team.begin("member.load", [(self, pretrained, seed)] * team.size)
+        (parts, *_) = team.finish("member.load", lambda: self.parts(pretrained, seed, team), self.start_s)
+        team.begin("member.policy", [()] * team.size)
+        (policy, *_) = team.finish("member.policy", lambda: self.made(parts, team))
         return policy  # type: ignore[no-any-return]
 
-    def made(self, pretrained: Pretrained, seed: int, team: Any) -> Policy:
-        """This process's own: the leader reads the weights, all others get them from it."""
-        parts = pretrained.parts(str(team.device), seed, empty=team.rank > 0)
+    def parts(self, pretrained: Pretrained, seed: int, team: Together) -> Parts:
+        """What this process makes its policy of: the leader reads the weights, all others get them from it."""
+        return pretrained.parts(str(team.device), seed, empty=team.rank > 0)
+
+    def made(self, parts: Parts, team: Together) -> Policy:
+        """This process's policy; all processes call it."""
         return Replica(*parts, team)
 
+    def _count(self) -> str:
+        place = launched()
+        return str(self.processes or (place.size if place else torch.cuda.device_count()))
+
     def describe(self) -> str:
-        return f"{self.processes or 'several'} processes, each with all weights"
+        return f", learner in {self._count()} processes with all weights each"
 
 
 @dataclass(frozen=True)
@@ -217,12 +227,14 @@ class FSDP(Several):
 
     lockstep = True
 
-    def made(self, pretrained: Pretrained, seed: int, team: Any) -> Policy:
-        module, chat, place, adapter = pretrained.parts("cpu", seed, team.rank > 0, pretrained.place(str(team.device)))
-        return Sharded(module, chat, place, adapter, team, offload=self.offload)
+    def parts(self, pretrained: Pretrained, seed: int, team: Together) -> Parts:
+        return pretrained.parts("cpu", seed, team.rank > 0, pretrained.place(str(team.device)))
+
+    def made(self, parts: Parts, team: Together) -> Policy:
+        return Sharded(*parts, team, offload=self.offload)
 
     def describe(self) -> str:
-        return f"{self.processes or 'several'} processes, each with its shards of the weights"
+        return f", learner in {self._count()} processes with a share of the weights each"
 
 
 def _require_gpus(size: int, engines: Mapping[str, Any]) -> None:
@@ -240,7 +252,7 @@ def _require_gpus(size: int, engines: Mapping[str, Any]) -> None:
         )
 
 
-def _nobody(rank: int) -> str:
+def _nobody(rank: int, wait_s: float) -> str:
     """How a process ended that torchrun looks after."""
     return ""
 
