@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from agentrl.batch import Batch, Layout, Outputs
 from agentrl.critic import Critic
-from agentrl.distributed.tensors import is_share, spread_into, whole
 from agentrl.distributed.team import Alone, Team, deal
+from agentrl.distributed.tensors import is_share, spread_into, whole
 from agentrl.errors import CheckpointError, ConfigError, DivergedError, TeamError
 from agentrl.methods.base import Method
 from agentrl.ops import masked_sum, truncated_importance
@@ -98,9 +98,7 @@ class AdamW:
                 "set learner.old_logprobs=recompute or learner.tis_cap=0"
             )
 
-    def build(
-        self, policy: Policy, *, temperature: float, steps: int, seed: int, team: Team | None = None
-    ) -> Learner:
+    def build(self, policy: Policy, *, temperature: float, steps: int, seed: int, team: Team | None = None) -> Learner:
         """A learner of this policy; ``temperature`` is the rollout's, ``steps`` the batches of the whole run, ``team``
         those who learn with it (None: nobody)."""
         return Learner(self, policy, team or Alone(), temperature=temperature, steps=steps, seed=seed)
@@ -135,9 +133,7 @@ class Learner:
     what each token was credited with: ``[group][valid play][token]``.
     """
 
-    def __init__(
-        self, config: AdamW, policy: Policy, team: Team, *, temperature: float, steps: int, seed: int
-    ) -> None:
+    def __init__(self, config: AdamW, policy: Policy, team: Team, *, temperature: float, steps: int, seed: int) -> None:
         self.config = config
         self.policy = policy
         self._team = team
@@ -288,15 +284,15 @@ class Learner:
             beat("learner", "a micro-batch of batch", str(self.step))
             self._backward(part, method, tally)
         for _ in range(most - len(parts) if self._team.lockstep else 0):
-            self._idle().logprobs.sum().mul(0.0).backward()  # type: ignore[no-untyped-call]
+            self._idle(self.policy).logprobs.sum().mul(0.0).backward()  # type: ignore[no-untyped-call]
         self.policy.eval()
         return tally
 
-    def _idle(self) -> Outputs:
-        """A forward pass over nothing, so that the others can make theirs."""
+    def _idle(self, model: Scorer) -> Outputs:
+        """A forward pass over nothing, so that the others can make theirs with this process's share of the weights."""
         ids = torch.zeros(1, 2, dtype=torch.int64, device=self._device)
         mask = torch.ones_like(ids, dtype=torch.bool)
-        return self.policy.outputs(ids, mask, mask, self._temperature, self.config.chunk_tokens)
+        return model.outputs(ids, mask, mask, self._temperature, self.config.chunk_tokens)
 
     def add_up(self) -> float:
         """Sum the gradients over all processes, and cut them to the largest norm; gives their norm."""
@@ -448,7 +444,7 @@ class Learner:
             beat("learner", "a forward pass over batch", str(self.step))
             found.append(self._outputs(model, part))
         for _ in range(most - len(parts) if self._team.lockstep else 0):
-            self._idle()
+            self._idle(model)
         return found
 
     def _outputs(self, model: Scorer, batch: Batch) -> Outputs:

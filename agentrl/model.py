@@ -90,9 +90,7 @@ class Pretrained:
         """Load the weights for training. ``seed`` initialises new adapters. Raises ConfigError."""
         return Policy(*self.parts(device, seed))
 
-    def parts(
-        self, device: str, seed: int, empty: bool = False, computes: Placement | None = None
-    ) -> Parts:
+    def parts(self, device: str, seed: int, empty: bool = False, computes: Placement | None = None) -> Parts:
         """What a :class:`Policy` is made of: module, chat, placement, peft wrapper. Raises ConfigError.
 
         ``empty``: all weights are zero, since another process has them; ``computes``: where it will, if not on

@@ -36,7 +36,6 @@ def opening(run: Run) -> str:
     )
 
 
-
 def _more(run: Run) -> str:
     """What exploration adds to a batch, at most."""
     most = run.rollout.most_episodes

@@ -176,8 +176,9 @@ class Leader(Together):
         if silent >= limit:
             doing = f" since it began: {' '.join(follower.sign[1:]).strip()}" if follower.sign else ""
             raise TeamError(
-                f"learner: process {follower.rank} of the learner has been silent for {silent:.0f} s{doing}; if one forward pass does "
-                f"take that long, lower learner.micro_tokens or raise parallel.deadline_s (now {self._deadline_s:g})"
+                f"learner: process {follower.rank} of the learner has been silent for {silent:.0f} s{doing}; if one "
+                "forward pass does take that long, lower learner.micro_tokens or raise parallel.deadline_s (now "
+                f"{self._deadline_s:g})"
             )
 
     def _explain(self, error: RuntimeError) -> None:

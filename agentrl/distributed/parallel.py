@@ -119,7 +119,9 @@ class Several:
             met = self._met(place.store(self.start_s), Door(os.environ["MASTER_ADDR"]), place, kind, _nobody, _nothing)
             _standing.append(met)
         if _standing[0].broken:
-            raise TeamError("learner: the processes that torchrun started are in the middle of a failed run; start anew")
+            raise TeamError(
+                "learner: the processes that torchrun started are in the middle of a failed run; start anew"
+            )
         _standing[0].lockstep = self.lockstep
         return _standing[0]
 
@@ -166,7 +168,13 @@ class Several:
             raise
 
     def _met(
-        self, store: Any, door: Door, place: Place, kind: str, end: Callable[[int, float], str], leave: Callable[[], None]
+        self,
+        store: Any,
+        door: Door,
+        place: Place,
+        kind: str,
+        end: Callable[[int, float], str],
+        leave: Callable[[], None],
     ) -> Leader:
         """The team once all have called."""
         device = place.device(kind)
@@ -252,7 +260,7 @@ def _require_gpus(size: int, engines: Mapping[str, Any]) -> None:
         )
 
 
-def _nobody(rank: int, wait_s: float) -> str:
+def _nobody(_rank: int, _wait_s: float) -> str:
     """How a process ended that torchrun looks after."""
     return ""
 

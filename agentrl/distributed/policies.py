@@ -63,9 +63,7 @@ class Sharded(Policy):
     is one of all processes.
     """
 
-    def __init__(
-        self, module: Any, chat: Chat, place: Placement, adapter: Any, team: Any, *, offload: bool
-    ) -> None:
+    def __init__(self, module: Any, chat: Chat, place: Placement, adapter: Any, team: Any, *, offload: bool) -> None:
         super().__init__(module, chat, Placement(torch.device("cpu"), place.dtype, place.autocast), adapter)
         self._team = team
         full = {name: parameter.data for name, parameter in module.named_parameters()} if team.rank == 0 else {}

@@ -119,7 +119,7 @@ class Together(Alone):
             gradients = [wanted[i].grad for i in bucket]
             flat = torch.cat([g.flatten().float() for g in gradients if g is not None])
             torch.distributed.all_reduce(flat)
-            for gradient, total in zip(gradients, flat.split([wanted[i].numel() for i in bucket]), strict=True):
+            for gradient, total in zip(gradients, torch.split(flat, [wanted[i].numel() for i in bucket]), strict=True):
                 assert gradient is not None
                 gradient.copy_(total.view_as(gradient))
 

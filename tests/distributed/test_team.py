@@ -1,4 +1,4 @@
-"""A learner in several real processes: the same update as in one, whoever has which share, and an end when one is lost."""
+"""A learner in several real processes: the update of one, whoever has which share, and an end when one is lost."""
 
 from __future__ import annotations
 
@@ -109,6 +109,9 @@ def test_every_method_learns_the_same_in_any_number_of_processes(
                 each.pop("learner/pair_accuracy", None)  # margins are zero before the first update, but for rounding
             assert told == pytest.approx(metrics, rel=1e-4, abs=1e-6), name
             near(ours, wanted)
+        moved, there = learner(pretrained, parallel, team, micro_tokens=40), learner(pretrained)
+        wanted_kl = taught(there, "grpo", 3)["learner/kl_ref"]  # the reference is another policy by now
+        assert taught(moved, "grpo", 3)["learner/kl_ref"] == pytest.approx(wanted_kl, rel=1e-3)
         again = [taught(learner(pretrained, parallel, team), "grpo", 2) for _ in range(2)]
         assert again[0] == again[1]  # the same command twice: the same bits
 
@@ -119,10 +122,14 @@ def test_checkpoints_are_the_same_for_any_number_of_processes(
 ) -> None:
     """Written by several and continued by one, and the other way round: full weights with a critic, and adapters."""
     with together(parallel) as team:
-        for name, source in (("ppo", pretrained), ("grpo", replace(pretrained, lora_rank=2, gradient_checkpointing=True))):
+        for name, source in (
+            ("ppo", pretrained),
+            ("grpo", replace(pretrained, lora_rank=2, gradient_checkpointing=True)),
+        ):
             several, one = learner(source, parallel, team), learner(source)
             taught(several, name)
             several.policy.save(tmp_path / name)
+            one.anchor()  # as a run does: KL is measured from where it started
             one.policy.restore(tmp_path / name)
             one.load_state_dict(deepcopy(several.state_dict()))
             digests = [weights_digest(each.policy.named_weights(), torch.float32) for each in (several, one)]
@@ -133,6 +140,7 @@ def test_checkpoints_are_the_same_for_any_number_of_processes(
             one.policy.save(tmp_path / f"{name}-one")
             assert names(tmp_path / name) == names(tmp_path / f"{name}-one")
             back = learner(source, parallel, team)
+            back.anchor()
             back.policy.restore(tmp_path / f"{name}-one")
             back.load_state_dict(deepcopy(one.state_dict()))
             taught(back, name)
