@@ -34,8 +34,9 @@ FLOORS: list[set[str]] = [
     {"summarizer"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
     {"model", "critic", "panel", "rollout", "cluster"},
+    {"distributed"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
-    {"warmstart"},
+    {"warmstart", "distributed.member"},
     {"run"},
     {"summary"},
     {"comparison"},
@@ -52,6 +53,7 @@ DOORS = {
     "transformers": {"chat", "model", "engine"},
     "tokenizers": {"chat"},
     "peft": {"model"},
+    "accelerate": {"model"},
     "safetensors": {"model", "checkpoint"},
     "wandb": {"log"},
     "rich": {"log", "cli", "play_env", "plan"},
@@ -69,7 +71,7 @@ DOORS = {
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic", "cluster",
+        "checkpoint", "explain", "critic", "cluster", "distributed", "distributed.member",
     },
 }  # fmt: skip
 
