@@ -23,7 +23,7 @@ LOOK_S = 0.2  # between looks at who is silent
 GRACE_S = 10.0  # the main thread may take so long to notice by itself that a process is gone
 MARGIN_S = 15.0  # beyond the deadline until the watchdog counts it as silence of ours
 COLLECTIVES = ("gloo", "nccl", "process group")  # words of errors in which another process has a part
-LEAVING_S = 10.0  # processes may take so long to end by themselves
+LEAVING_S = 5.0  # processes may take so long to end by themselves
 
 
 class Follower:
