@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class Command:
     job: str
     verdict: Callable[[Any], int] = lambda _: 0
     keeps: bool = False  # writes a folder of its own, which must not hold another run
+    takes: str = ""  # the key that a first word without a key is meant for: `new env NAME` is `new env name=NAME`
+    many: bool = False  # that key is a list, and all first words without a key are meant for it
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -59,6 +62,13 @@ COMMANDS: Mapping[str, Command] = {
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
+    "report": Command(
+        "report",
+        "what finished runs show and what not: HTML, tables",
+        "agentrl.report.command:report",
+        takes="runs",
+        many=True,
+    ),
     "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
     "env check": Command(
         "env_tool",
@@ -73,6 +83,14 @@ COMMANDS: Mapping[str, Command] = {
         lambda got: int(got["agree"] != got["cases"]),
     ),
     "env bench": Command("env_tool", "measure an environment's speed and memory", "agentrl.env_tools:bench_env"),
+    "export": Command(
+        "export", "a run's policy for transformers and vLLM, with a card", "agentrl.export:export", takes="run"
+    ),
+    "new env": Command(
+        "new", "write a small environment to change into your own", "agentrl.skeleton:new_env", takes="name"
+    ),
+    "new method": Command("new", "likewise a method", "agentrl.skeleton:new_method", takes="name"),
+    "new reward": Command("new", "likewise a reward", "agentrl.skeleton:new_reward", takes="name"),
     "serve retriever": Command(
         "serve_retriever", "serve a corpus to Search-R1's clients (corpus=FILE)", "agentrl.serve:serve_retriever"
     ),
@@ -164,8 +182,9 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
         print(f"agentrl {version('agentrl')}")
         raise SystemExit(0)
     for length in (2, 1):
-        if " ".join(words[:length]) in COMMANDS:
-            return " ".join(words[:length]), words[length:]
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            return name, _keyed(words[length:], COMMANDS[name])
     family = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
     if family and (len(words) == 1 or words[1] in ("-h", "--help")):
         print("\n".join(f"agentrl {name:<16}{COMMANDS[name].about}" for name in family))
@@ -174,6 +193,14 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
 
     got = " ".join(words[: 2 if family else 1])
     raise ConfigError(f"{got}: no such command; {nearest(got, COMMANDS)}")
+
+
+def _keyed(rest: list[str], command: Command) -> list[str]:
+    """The words with the first bare one (no ``=``, no flag), or all of the first bare ones, given to ``takes``."""
+    bare = list(takewhile(lambda word: "=" not in word and not word.startswith("-"), rest)) if command.takes else []
+    if command.many and bare:
+        return [f"{command.takes}=[{','.join(json.dumps(word) for word in bare)}]", *rest[len(bare) :]]
+    return [f"{command.takes}={bare[0]}", *rest[1:]] if bare else rest
 
 
 def _usage() -> str:

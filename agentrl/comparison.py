@@ -54,13 +54,13 @@ class Left:
     def metrics(self) -> list[dict[str, Any]]:
         return read_lines(self._folder / "metrics.jsonl")
 
-    def plays(self, panel: str, decoding: Decoding) -> list[dict[str, Any]]:
-        """The plays after training, on the run's own panel (empty) or a further one."""
+    def plays(self, panel: str, decoding: Decoding, moment: str = "after") -> list[dict[str, Any]]:
+        """The plays before or after training on the run's own panel (empty), or those on a further one."""
         if panel not in self._plays:
             folder = self._folder / "panels" / panel if panel else self._folder
-            moment = "eval" if panel else "after"
-            self._plays[panel] = [p for p in read_lines(folder / "evaluations.jsonl") if p["moment"] == moment]
-        return [play for play in self._plays[panel] if play["decoding"] == decoding]
+            self._plays[panel] = read_lines(folder / "evaluations.jsonl")
+        moment = "eval" if panel else moment
+        return [p for p in self._plays[panel] if p["moment"] == moment and p["decoding"] == decoding]
 
 
 @dataclass
@@ -71,6 +71,7 @@ class Column:
               ``train``: a metric, averaged over the steps of training; of ``summary``: a dotted key of summary.json
     of        which of the three
     decoding  of ``eval``: sampled or greedy plays
+    moment    of ``eval``: after training, or before; a further panel has one moment
     tasks     of ``eval``: glob over task ids
     panel     of ``eval``: a further panel of the comparison; empty: the run's own
     last      of ``train``: the share of the steps that counts, from the end (1: all)
@@ -82,6 +83,7 @@ class Column:
     value: str
     of: Source = Source.eval
     decoding: Decoding = Decoding.sampled
+    moment: str = "after"
     tasks: str = "*"
     panel: str = ""
     last: float = 1.0
@@ -100,7 +102,7 @@ class Column:
             value = _dotted(run.summary, self.value.split("."))
             return {} if value is None else {"": self.factor * value}
         plays: dict[str, dict[int, float]] = {}
-        for line in run.plays(self.panel, self.decoding):
+        for line in run.plays(self.panel, self.decoding, self.moment):
             value = _named(line, self.value)
             if value is not None and fnmatchcase(line["task"], self.tasks):
                 plays.setdefault(line["task"], {})[line["member"]] = self.factor * float(value)

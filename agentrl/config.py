@@ -81,6 +81,7 @@ class Words:
     split: str = "train"
     task: str | None = None
     run: str | None = None
+    runs: list[str] = field(default_factory=list)
     gpus: int = 0
     corpus: str = ""
     port: int = 0
@@ -91,6 +92,11 @@ class Words:
     out: str = ""
     dry_run: bool = False
     extra: list[str] = field(default_factory=list)
+    name: str | None = None
+    folder: str | None = None
+    step: int | None = None
+    merge: bool = True
+    dtype: str = ""
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "tasks_per_step": 1, "seed": 0, "seconds": 0.1}

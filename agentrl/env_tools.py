@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,16 @@ def check_env(cfg: Any) -> Any:
         breaches = breaches_of(env)
     finally:
         env.close()
-    print("\n".join(breaches) or f"{type(env).__name__} keeps the contract")
+    print("\n".join(_gathered(breaches)) or f"{type(env).__name__} keeps the contract")
     return breaches
+
+
+def _gathered(breaches: Sequence[str]) -> list[str]:
+    """Breaches that differ in the task or the action alone as one line, which tells how many they are."""
+    kinds: dict[str, list[str]] = {}
+    for breach in breaches:
+        kinds.setdefault(re.sub(r"^task \S+?(, action '.*?')?(?=[:,] )", "", breach), []).append(breach)
+    return [lines[0] + (f" (and {len(lines) - 1} more like it)" if lines[1:] else "") for lines in kinds.values()]
 
 
 def replay_env(cfg: Any) -> dict[str, Any]:

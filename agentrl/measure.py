@@ -133,6 +133,7 @@ class Clock:
         self._before: dict[str, float] = {}
         self._earlier = {"all": 0.0, "cpu": 0.0}
         self._begin = time.perf_counter()
+        self._begin_cpu = time.process_time()  # a sweep's earlier runs were in this process, too
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -160,7 +161,7 @@ class Clock:
                 self._before[name] = self._before.get(name, 0.0) + value
 
     def summary(self) -> dict[str, float]:
-        """Seconds by phase, ``all`` since the clock was made, and ``cpu``: processor seconds of all threads."""
-        now = {"all": time.perf_counter() - self._begin, "cpu": time.process_time()}
+        """Seconds by phase, ``all`` since the clock was made, ``cpu`` the same in processor seconds of all threads."""
+        now = {"all": time.perf_counter() - self._begin, "cpu": time.process_time() - self._begin_cpu}
         whole = {name: seconds + self._earlier[name] for name, seconds in now.items()}
         return {name: round(seconds, 3) for name, seconds in (dict(self.total) | whole).items()}

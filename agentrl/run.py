@@ -15,6 +15,7 @@ from agentrl.checkpoint import Checkpoints, latest
 from agentrl.config import Config
 from agentrl.distributed.member import serve
 from agentrl.distributed.team import Team
+from agentrl.endpoint import untrainable
 from agentrl.engine.base import Engine
 from agentrl.engine.recorded import Recorded
 from agentrl.errors import ConfigError
@@ -296,6 +297,8 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
 def _run(cfg: Config, start: Start | None, team: Team, rollout: Rollout, learning: AdamW, method: Method) -> Run:
     """What is left to build once there is a team."""
     base = player(cfg, team)
+    if not base.policy.parameters():
+        raise untrainable(str(cfg.choices.model))
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)

@@ -77,3 +77,54 @@ def student(freedom: int) -> float:
     from scipy.stats import t
 
     return float(t.ppf(0.975, freedom))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given: those below .05 are false together with a chance below .05.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    adjusted, worst = [0.0] * len(ps), 0.0
+    for done, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        worst = max(worst, min(1.0, (len(ps) - done) * ps[index]))
+        adjusted[index] = worst
+    return adjusted
+
+
+def tasks_needed(variance: float, effect: float, power: float = 0.8) -> int:
+    """Tasks with which a two-sided test at 5 % finds ``effect`` with chance ``power`` (normal approximation).
+
+    ``variance`` is that of what is averaged over tasks: of the paired differences where both arms play the same tasks;
+    the sum of both arms' where each has tasks of its own (then so many for each arm).
+    """
+    z = Z95 + statistics.NormalDist().inv_cdf(power)
+    return math.ceil(z * z * variance / effect**2 - 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Why differences of single plays, paired by seed and task, differ from each other: variances.
+
+    ``seeds``: of the seeds' means over the panel; ``tasks``: of the tasks' true differences; ``noise``: what is left of
+    a play; ``panel``: number of tasks.
+    """
+
+    seeds: float
+    tasks: float
+    noise: float
+    panel: int
+
+
+def seeds_needed(spread: Spread, effect: float, power: float = 0.8, most: int = 1000) -> int | None:
+    """Pairs of runs on the same panel with which :func:`difference` leaves out 0 with chance ``power``.
+
+    None where ``most`` are too few, as where the panel itself is too small. The half of the interval that n seeds will
+    get is taken from the spread; the mean difference is normal around ``effect``.
+    """
+    z = statistics.NormalDist().inv_cdf(power)
+    for n in range(2, most + 1):
+        of_tasks = (spread.tasks + spread.noise / n) / spread.panel
+        half = math.hypot(student(n - 1) * math.sqrt(spread.seeds / n), Z95 * math.sqrt(of_tasks))
+        if effect >= half + z * math.sqrt(spread.seeds / n + spread.tasks / spread.panel):
+            return n
+    return None

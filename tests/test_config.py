@@ -18,14 +18,20 @@ from agentrl import config
 from agentrl.config import CONF, build, check, compose, load, plain, resumed, save, targets
 from agentrl.errors import ConfigError
 
-COMMANDS = ("train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan")
+COMMANDS = (
+    "export", "new", "train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan", "report",
+)  # fmt: skip
 IN_TRAIN = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
     if path.parent.name not in ("experiment", "debug", "local")
 )
 INSIDE = {"summarizer": "reward=judge", "client": "judge=vllm"}  # groups that only another choice has -> that choice
-GAPS = ["model.path=somewhere"]  # values that a person must give (???), harmless where they are not asked for
+GAPS = {  # values that a person must give (???)
+    "model": "model.path=somewhere",
+    "engine=openai": "engine.model=far",
+    "env=gym": "env.id=far",
+}
 
 
 @cache
@@ -35,7 +41,7 @@ def with_choice(override: str) -> config.Config:
         holder = INSIDE[group].partition("=")[0]
         cfg = compose("train", [INSIDE[group], f"{group}@{holder}.{group}={choice}"])
         return config.changed(cfg, {group: cfg[holder][group]})
-    return compose("train", [override, *(gap for gap in GAPS if override.startswith(gap.split(".")[0]))])
+    return compose("train", [override, *(gap for begin, gap in GAPS.items() if override.startswith(begin))])
 
 
 @cache

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from agentrl import config, loop
+from tests.worlds import WORLDS
 
 CONF = Path(__file__).parents[1] / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
-ENVS = sorted(path.stem for path in (CONF / "env").glob("*.yaml"))
 PLAYED = ("grpo", "sft", "rltr", "single_turn", "rro", "fixed_size", "ipr", "eto")  # one for each rollout
-PAIRS = [(method, env) for method in METHODS for env in ENVS if env == "webshop" or method in PLAYED]
+PAIRS = [(method, env) for method in METHODS for env in WORLDS if env == "webshop" or method in PLAYED]
 SMALL = [
     "tasks_per_step=2", "learner.minibatches=1", "eval.tasks=2", "log=files", "env.max_turns=3", "device=cpu",
     "eval.before=false", "watchdog.quiet_s=0",

@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"keeper"},
     {"watchdog"},
     {"errors"},
-    {"types", "ranges", "stats", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
+    {"types", "ranges", "stats", "resampling", "seeds", "interrupt", "digest", "hashes", "provenance", "__init__"},
     {
         "config",
         "bundled",
@@ -33,7 +33,7 @@ FLOORS: list[set[str]] = [
     },
     {"summarizer"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
-    {"model", "critic", "panel", "rollout", "cluster"},
+    {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"distributed"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
     {"warmstart", "distributed.member"},
@@ -41,7 +41,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement"},
-    {"loop", "explain", "env_tools", "play_env", "serve", "plan"},
+    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "report"},
     {"cli"},
     {"__main__"},
 ]
@@ -58,6 +58,7 @@ DOORS = {
     "wandb": {"log"},
     "rich": {"log", "cli", "play_env", "plan"},
     "matplotlib": {"log"},
+    "jinja2": {"report", "chat"},
     "vllm": {"engine"},
     "scipy": {"stats"},
     "ray": {"cluster"},
@@ -68,10 +69,12 @@ DOORS = {
     "rapidfuzz": {"envs"},
     "sqlglot": {"envs"},
     "pymysql": {"envs"},
+    "gymnasium": {"envs"},
     "regex": {"envs"},
     "torch": {
         "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
-        "checkpoint", "explain", "critic", "cluster", "distributed", "distributed.member",
+        "checkpoint", "explain", "critic", "cluster", "endpoint", "export", "distributed",
+        "distributed.member",
     },
 }  # fmt: skip
 

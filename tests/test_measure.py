@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from agentrl.log.metrics import defined
@@ -21,6 +23,14 @@ def test_a_resumed_clock_goes_on_but_its_laps_do_not_count_the_past() -> None:
     assert whole["setup"] >= 100.0
     assert whole["all"] >= 200.0
     assert whole["cpu"] >= 180.0
+
+
+def test_the_cpu_seconds_of_a_clock_are_its_own() -> None:
+    """Runs of a sweep are in one process: what came before counts for none of them."""
+    before = time.process_time()
+    while time.process_time() < before + 0.2:
+        pass
+    assert Clock().summary()["cpu"] < 0.1
 
 
 def test_parts_of_the_reward_are_averaged_over_the_plays_that_have_them() -> None:

@@ -200,6 +200,8 @@ class Several:
     def policy(self, pretrained: Pretrained, device: str, seed: int, team: Team) -> Policy:
         """The policy of this process, and of all others. Raises ConfigError, TeamError."""
         assert isinstance(team, Leader)
+        if not isinstance(pretrained, Pretrained):  # a model that has no weights here: refused where it is to learn
+            return pretrained.build(device, seed)  # type: ignore[unreachable]
         team.begin("member.load", [(self, pretrained, seed)] * team.size)
         (parts, *_) = team.finish("member.load", lambda: self.parts(pretrained, seed, team), self.start_s)
         team.begin("member.policy", [()] * team.size)

@@ -115,7 +115,10 @@ def _task_breaches(env: Env, copy: Env, task: Task, rng: random.Random) -> Itera
             break
     if first.goal != goal:
         yield f"{where}: the goal changed during the episode; what changes belongs to the observations"
-    first.step(said("after the end"))
+    try:
+        first.step(said("after the end"))
+    except Exception as error:  # the breach to report
+        yield f"{where}: a step after the end raised {_told(error)}; answer it with an observation and done=True"
     yield from _odd_breaches(env, task, where)
     yield from _close_breaches(first, f"{where}: close()")
     second.close()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -49,7 +49,8 @@ class ChatClient:
     ``base_url`` up to and without ``/chat/completions``; ``api_key_env``: name of the environment variable with the
     key, empty for none; ``timeout_s``: of one try, from sending to the last byte; ``retries``: tries after the first;
     ``backoff_s``: about the wait before the second try, doubled from then on; ``concurrent``: calls under way at once
-    in this process; ``cache``: folder of remembered replies, empty for none.
+    in this process; ``cache``: folder of remembered replies, empty for none. ``called``: the
+    config group that names it, for errors.
     """
 
     base_url: str
@@ -63,13 +64,19 @@ class ChatClient:
     concurrent: int = 8
     cache: str = ""
 
+    called: ClassVar[str] = "judge"
+
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"judge.base_url is {self.base_url!r}; expected a URL such as http://localhost:8000/v1")
+            raise ConfigError(
+                f"{self.called}.base_url is {self.base_url!r}; expected a URL such as http://localhost:8000/v1"
+            )
         if "@" in self.base_url.split("://", 1)[1].split("/", 1)[0]:
-            raise ConfigError("judge.base_url holds a user or a password; give the key by judge.api_key_env instead")
+            raise ConfigError(
+                f"{self.called}.base_url holds a user or a password; give the key by {self.called}.api_key_env instead"
+            )
         if not self.model:
-            raise ConfigError("judge.model is empty; give the name under which the endpoint serves its model")
+            raise ConfigError(f"{self.called}.model is empty; give the name under which the endpoint serves its model")
         least = {
             "temperature": 0.0,
             "max_tokens": 1,
@@ -80,7 +87,7 @@ class ChatClient:
         }
         for name, low in least.items():
             if not getattr(self, name) >= low:
-                raise ConfigError(f"judge.{name} is {getattr(self, name)}; expected at least {low:g}")
+                raise ConfigError(f"{self.called}.{name} is {getattr(self, name)}; expected at least {low:g}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the fields travel: another process opens its own connections."""
@@ -105,14 +112,14 @@ class ChatClient:
             "max_tokens": self.max_tokens,
             "seed": seed,
         }
-        with patience("judge", f"asking {self.model} at {self.base_url}", self.timeout_s):
+        with patience(self.called, f"asking {self.model} at {self.base_url}", self.timeout_s):
             reply = self._persist(body, accept)
         if place is not None:
             try:
                 _remember(place, key, reply)
             except OSError as error:
                 raise self._error(
-                    f"judge.cache={self.cache}: {error.strerror}; mend that, or give another folder"
+                    f"{self.called}.cache={self.cache}: {error.strerror}; mend that, or give another folder"
                 ) from None
         return reply
 
@@ -156,14 +163,14 @@ class ChatClient:
                     wait = self.backoff_s * 2**number * random.uniform(0.5, 1.0)
                     time.sleep(min(max(wait, error.wait_s), LONGEST_WAIT_S))
                     if error.wait_s:
-                        beat("judge", "asking again, as late as the server wished:", self.base_url)
-        raise self._error(f"{why} (after {self.retries + 1} tries); see that the endpoint serves judge.model")
+                        beat(self.called, "asking again, as late as the server wished:", self.base_url)
+        raise self._error(f"{why} (after {self.retries + 1} tries); see that the endpoint serves {self.called}.model")
 
     def _ask(self, body: Mapping[str, Any]) -> str:
         """One try. Raises _TryAgain for what may pass, JudgeError for what will not."""
         try:
             status, head, content = self._post(body)
-            beat("judge", f"read status {status} of", self.base_url)
+            beat(self.called, f"read status {status} of", self.base_url)
         except httpx.HTTPError as error:
             raise _TryAgain(self._safe(f"{type(error).__name__}: {error}")) from None
         except httpx.InvalidURL as error:
@@ -171,7 +178,11 @@ class ChatClient:
         if status in RETRIED or status >= 500:
             raise _TryAgain(f"status {status}: {self._safe(content)}", _seconds(head.get("retry-after", "")))
         if status != 200:
-            hint = f"; check the key in ${self.api_key_env or 'judge.api_key_env'}" if status in (401, 403) else ""
+            hint = (
+                f"; check the key in ${self.api_key_env or self.called + '.api_key_env'}"
+                if status in (401, 403)
+                else ""
+            )
             raise self._error(f"status {status}: {self._safe(content)}{hint}")
         try:
             reply = json.loads(content)["choices"][0]["message"]["content"]
@@ -194,7 +205,7 @@ class ChatClient:
                 if size > MOST_BYTES:
                     raise _TryAgain(f"the response has more than {MOST_BYTES} bytes")
                 if time.monotonic() > deadline:
-                    raise _TryAgain(f"no complete response within judge.timeout_s={self.timeout_s:g}")
+                    raise _TryAgain(f"no complete response within {self.called}.timeout_s={self.timeout_s:g}")
         return response.status_code, response.headers, b"".join(parts).decode(errors="replace")
 
     def _headers(self) -> dict[str, str]:
@@ -206,7 +217,9 @@ class ChatClient:
             return ""
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
-            raise self._error(f"${self.api_key_env} is not set; export it, or give judge.api_key_env='' for no key")
+            raise self._error(
+                f"${self.api_key_env} is not set; export it, or give {self.called}.api_key_env='' for no key"
+            )
         if not key.isascii() or not key.isprintable():
             raise self._error(f"${self.api_key_env} holds characters that no key has; export it again")
         return key
@@ -218,7 +231,7 @@ class ChatClient:
         return "".join(char for char in " ".join(text.split()) if char.isprintable())[:SHOWN]
 
     def _error(self, why: str) -> JudgeError:
-        return JudgeError(f"judge {self.model} at {self.base_url}: {why}")
+        return JudgeError(f"{self.called} {self.model} at {self.base_url}: {why}")
 
 
 def _seconds(text: str) -> float:

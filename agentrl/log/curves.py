@@ -32,10 +32,10 @@ def curves(arms: Mapping[str, Sequence[Path]], metric: str, path: Path, title: s
     for number, (name, runs) in enumerate(arms.items()):
         color, style = f"C{number % 10}", "-" if number < 10 else "--"
         for points in lines.get(name, []):
-            axes.plot(list(points), _smooth(list(points.values())), style, color=color, alpha=0.25, linewidth=0.8)
+            axes.plot(list(points), smooth(list(points.values())), style, color=color, alpha=0.25, linewidth=0.8)
         if name in lines:
             steps = sorted(set.intersection(*(set(points) for points in lines[name])))
-            mean = _smooth([statistics.fmean(points[step] for points in lines[name]) for step in steps])
+            mean = smooth([statistics.fmean(points[step] for points in lines[name]) for step in steps])
             axes.plot(steps, mean, style, color=color, linewidth=2)
         after = [value for run in runs if (value := _held_out(run, metric)) is not None]
         marked = marked or bool(after)
@@ -67,5 +67,5 @@ def _summary(run: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _smooth(values: Sequence[float]) -> list[float]:
+def smooth(values: Sequence[float]) -> list[float]:
     return [statistics.fmean(values[max(0, i - WINDOW + 1) : i + 1]) for i in range(len(values))]

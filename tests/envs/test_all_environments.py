@@ -13,12 +13,12 @@ from types import ModuleType
 import pytest
 
 import agentrl.envs
-from agentrl.config import CONF, build, compose
+from agentrl.config import build, compose
 from agentrl.envs.base import Env, offered
 from agentrl.envs.check import check_env
 from agentrl.types import Messages
+from tests.worlds import WORLDS
 
-NAMES = sorted(path.stem for path in (CONF / "env").glob("*.yaml"))
 TOKENIZER = Path(agentrl.envs.__file__).parents[1] / "assets" / "tiny" / "tokenizer.json"
 MOST_TOKENS = 160  # of one compact observation
 SPARE = 64  # tokens that the tiny model's vocabulary keeps free for words of new environments
@@ -70,16 +70,16 @@ def number(word: str) -> bool:
 
 
 def test_there_are_environments() -> None:
-    assert "webshop" in NAMES
+    assert "webshop" in WORLDS
 
 
 @pytest.mark.parametrize("view", ["text", "compact"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WORLDS)
 def test_keeps_the_contract(name: str, view: str) -> None:
     assert check_env(environment(name, view), tasks=4 if view == "text" else 2) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WORLDS)
 def test_a_compact_view_is_short_and_made_of_known_words(name: str) -> None:
     env = environment(name, "compact")
     strange: set[str] = set()

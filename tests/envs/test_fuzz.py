@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from agentrl.config import CONF, build, compose
+from agentrl.config import build, compose
 from agentrl.envs.base import Step
 from agentrl.types import Message, Split, Task
 from tests.toy import Colours, ColoursEpisode
+from tests.worlds import WORLDS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import fuzz_env
 from fuzz_env import Settings, fuzz
 
-NAMES = sorted(path.stem for path in (CONF / "env").glob("*.yaml"))
 ACTIONS = 400
 
 
@@ -32,7 +32,7 @@ def storm(env: Any, folder: Path, actions: int = ACTIONS, **settings: Any) -> fu
 
 
 @pytest.mark.parametrize("view", ["text", "compact"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WORLDS)
 def test_nothing_breaks(name: str, view: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     env = build(compose("env_tool", [f"env={name}", f"model.view={view}"]).env)
     work = tmp_path / "work"
