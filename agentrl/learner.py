@@ -247,9 +247,9 @@ class Learner:
         tally, *others = self._team.each("learner.gradient", [(s, most, method, self._on_policy) for s in shares])
         for other in others:
             tally.take_in(other)
-        norms = self._team.each("learner.add_up", [()] * self._team.size)
+        norms: list[float] = self._team.each("learner.add_up", [()] * self._team.size)
         norm = norms[0]
-        metrics = tally.metrics()
+        metrics: dict[str, float] = tally.metrics()
         self._refuse(batch, metrics, norm)
         if set(norms) != {norm}:
             raise TeamError(

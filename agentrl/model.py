@@ -444,7 +444,8 @@ def _skeleton(path: str, place: Placement, attention: str, trainable: bool) -> t
         adapter.inference_mode = not trainable
         path = str(adapter.base_model_name_or_path)
     with init_empty_weights():
-        module: Any = AutoModelForCausalLM.from_config(
+        auto: Any = AutoModelForCausalLM
+        module: Any = auto.from_config(
             AutoConfig.from_pretrained(path), dtype=place.dtype, attn_implementation=attention
         )
     module.tie_weights()

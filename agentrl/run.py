@@ -303,7 +303,11 @@ def _run(cfg: Config, start: Start | None, team: Team, rollout: Rollout, learnin
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
     base.stage = replace(base.stage, engine=Recorded(base.engine, base.folder, at_once(cfg)))
-    about = {"temperature": rollout.temperature, "steps": learning.batches(int(cfg.steps)), "seed": base.seed}
+    about: dict[str, Any] = {
+        "temperature": rollout.temperature,
+        "steps": learning.batches(int(cfg.steps)),
+        "seed": base.seed,
+    }
     team.others("member.learner", learning, about)
     run = Run(
         **{name: getattr(base, name) for name in Player.__dataclass_fields__},

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from torch.distributed.rendezvous import rendezvous
 
 from agentrl.cluster.processes import PRELOAD
 from agentrl.device import resolve_device
@@ -26,6 +27,7 @@ from agentrl.ranges import require_least, require_positive
 
 DOOR = "agentrl/door"  # key under which the leader tells where to call
 HERE = "127.0.0.1"
+TCPStore: Any = torch.distributed.TCPStore  # type: ignore[attr-defined]  # torch does not list it among its exports
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Place:
     def store(self, timeout_s: float) -> Any:
         """The key-value store that all processes share."""
         if self.port:
-            return torch.distributed.TCPStore(self.host, self.port, timeout=timedelta(seconds=timeout_s))
-        store, _, _ = next(torch.distributed.rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
+            return TCPStore(self.host, self.port, timeout=timedelta(seconds=timeout_s))
+        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
         return store
 
     def device(self, kind: str) -> torch.device:
@@ -139,7 +141,7 @@ class Several:
 
     def _hired(self, serve: Serve, size: int, kind: str) -> Team:
         """Processes of this machine."""
-        store = torch.distributed.TCPStore(HERE, 0, None, True, timedelta(seconds=self.start_s), wait_for_workers=False)
+        store = TCPStore(HERE, 0, None, True, timedelta(seconds=self.start_s), wait_for_workers=False)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([*PRELOAD, "agentrl.distributed.member"])
         hired = [
@@ -201,7 +203,7 @@ class Several:
         """The policy of this process, and of all others. Raises ConfigError, TeamError."""
         assert isinstance(team, Leader)
         if not isinstance(pretrained, Pretrained):  # a model that has no weights here: refused where it is to learn
-            return pretrained.build(device, seed)  # type: ignore[unreachable]
+            return pretrained.build(device, seed)
         team.begin("member.load", [(self, pretrained, seed)] * team.size)
         (parts, *_) = team.finish("member.load", lambda: self.parts(pretrained, seed, team), self.start_s)
         team.begin("member.policy", [()] * team.size)

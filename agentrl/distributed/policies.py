@@ -85,7 +85,7 @@ class Sharded(Policy):
         names = set(self.module._no_split_modules or ())
         for layer in [part for part in self.module.modules() if type(part).__name__ in names]:
             fully_shard(layer, **how)
-        root = fully_shard(_Whole(self), **how)
+        root: Any = fully_shard(_Whole(self), **how)
         for part in root.modules():
             if isinstance(part, FSDPModule):
                 part.set_gradient_divide_factor(1.0)  # the weights of the loss are global: gradients add up
