@@ -48,6 +48,7 @@ class Batch:
     ref_logprobs: torch.Tensor | None = None  # [batch, seq], if the method needs them
     values: torch.Tensor | None = None  # [batch, seq], the critic's before the first update, if the method needs them
     returns: torch.Tensor | None = None  # [batch, seq], what the values should have been: from Method.credit
+    row: torch.Tensor | None = None  # [batch] int64, the row's number in the batch of the whole step
 
     @property
     def rows(self) -> int:

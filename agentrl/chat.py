@@ -120,6 +120,19 @@ class Chat:
         """What the sampled tokens say, without stop token and thinking; calls of tools are read (``toolcalls``)."""
         return self._message(tuple(action_ids))
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself, for people; "" where it has none (parts of a character, unknown ids).
+
+        A decoder may drop the space that a token begins with: it is put back.
+        """
+        known = len(self.tokenizer)
+        return [self._piece(i) if 0 <= i < known else "" for i in ids]
+
+    def _piece(self, token: int) -> str:
+        text: str = self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        spaced = str(self.tokenizer.convert_ids_to_tokens(token)).startswith("\u2581") and not text.startswith(" ")
+        return "" if "\N{REPLACEMENT CHARACTER}" in text else f" {text}" if spaced else text
+
     def encode_action(self, message: Message) -> tuple[int, ...]:
         """Ids of a demonstrated action as a policy would have sampled them, the stop token included."""
         return (*self._encode(self._inert(self.said(message))), self.turn_end)

@@ -62,6 +62,8 @@ COMMANDS: Mapping[str, Command] = {
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
+    "view": Command("view", "a run's plays as one HTML page", "agentrl.viewer.view:view", takes="run"),
+    "show": Command("show", "a run's plays in the terminal", "agentrl.viewer.show:show", takes="run"),
     "report": Command(
         "report",
         "what finished runs show and what not: HTML, tables",
@@ -196,11 +198,21 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _keyed(rest: list[str], command: Command) -> list[str]:
-    """The words with the first bare one (no ``=``, no flag), or all of the first bare ones, given to ``takes``."""
-    bare = list(takewhile(lambda word: "=" not in word and not word.startswith("-"), rest)) if command.takes else []
+    """The words with the first bare one, or all of the first bare ones, given to ``takes``: a bare word is no flag, and
+    has no ``=`` or names a folder."""
+    bare = list(takewhile(_bare, rest)) if command.takes else []
     if command.many and bare:
         return [f"{command.takes}=[{','.join(json.dumps(word) for word in bare)}]", *rest[len(bare) :]]
-    return [f"{command.takes}={bare[0]}", *rest[1:]] if bare else rest
+    return [f"{command.takes}={_quoted(bare[0])}", *rest[1:]] if bare else rest
+
+
+def _bare(word: str) -> bool:
+    return not word.startswith("-") and ("=" not in word or Path(word).is_dir())
+
+
+def _quoted(word: str) -> str:
+    """The word as the value of an override, where some characters mean something else."""
+    return word if re.fullmatch(r"[\w./-]+", word) else json.dumps(word, ensure_ascii=False)
 
 
 def _usage() -> str:

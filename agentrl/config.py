@@ -81,6 +81,9 @@ class Words:
     split: str = "train"
     task: str | None = None
     run: str | None = None
+    play: str | None = None
+    colour: str = "mask"
+    open: bool = True
     runs: list[str] = field(default_factory=list)
     gpus: int = 0
     corpus: str = ""

@@ -88,6 +88,10 @@ class Endpoint:
         """A policy that can be measured alone."""
         return NoWeights(self.chat())
 
+    def sketch(self) -> Any:
+        """Raises ConfigError: there are no weights to count."""
+        raise untrainable(self.path)
+
     def module(self, device: str, dtype: torch.dtype) -> Any:
         """Raises ConfigError: there are no weights."""
         raise ConfigError(f"model={self.path}: its weights are elsewhere; it plays with engine=openai alone")

@@ -1,8 +1,7 @@
 """``agentrl config explain``: what one step of this config will really do, before anything runs.
 
 Counts are exact; tokens come from playing a few episodes with the environment's own valid actions; the memory forecast
-is arithmetic over the model's shape (weights, gradients, AdamW's two moments, activations of one micro-batch, the
-engine's copy).
+is arithmetic over the model's shape (:mod:`agentrl.memory`). Of the model, its config and tokenizer are read alone.
 """
 
 from __future__ import annotations
@@ -11,11 +10,15 @@ import random
 import statistics
 from typing import Any
 
+import torch
+
 from agentrl import config
 from agentrl.chat import Chat, Context, tools_text
 from agentrl.config import Config
+from agentrl.device import resolve_device
 from agentrl.envs.base import Env, offered
-from agentrl.model import Policy
+from agentrl.memory import GIB, Explain, Learning, Plan, Serving, Shape, plan
+from agentrl.model import Pretrained
 from agentrl.panel import panel, require_disjoint
 from agentrl.types import Message, Turn
 
@@ -30,13 +33,20 @@ def explain(cfg: Config) -> dict[str, Any]:
     evaluate, method = config.build(cfg.eval), config.build(cfg.method)
     splits = require_disjoint(env)
     chosen = panel(env, evaluate.panel_split, evaluate.tasks)
-    policy = pretrained.build(str(cfg.device))
     tokens = _episode_tokens(
-        env, policy.chat, config.build(cfg.context), int(cfg.env.max_turns), int(cfg.model.context_tokens)
+        env, pretrained.chat(), config.build(cfg.context), int(cfg.env.max_turns), int(cfg.model.context_tokens)
     )
     episodes = int(cfg.tasks_per_step) * rollout.group_size
     batches = learner.batches(int(cfg.steps))
-    memory = _memory(policy, learner.micro_tokens, "ref_logprobs" in method.needs)
+    shape, place = _shape(pretrained), pretrained.placed(_device(cfg))
+    learning = Learning(
+        weight_bytes=place.dtype.itemsize,
+        compute_bytes=(torch.bfloat16 if place.autocast else place.dtype).itemsize,
+        checkpointing=pretrained.gradient_checkpointing,
+        micro_tokens=learner.micro_tokens,
+        chunk_tokens=learner.chunk_tokens,
+        reference="ref_logprobs" in method.needs,
+    )
     facts = {
         "tasks_per_batch": int(cfg.tasks_per_step),
         "group_size": rollout.group_size,
@@ -53,7 +63,8 @@ def explain(cfg: Config) -> dict[str, Any]:
         "panel_hash": chosen.hash,
         "warmstart": config.build(cfg.warmstart).forecast(cfg, env),
         "prompt_tokens": tokens,
-        "memory_mib": memory,
+        "memory_mib": {name: round(size / MIB, 1) for name, size in learning.parts(shape).items()},
+        "gpu": _plan(cfg, shape, learning, episodes),
         "engines": config.build(cfg.cluster).describe(),
     }
     print(_words(cfg, facts, splits))
@@ -85,27 +96,47 @@ def _episode_tokens(env: Env, chat: Chat, context: Context, turns: int, limit: i
     }
 
 
-def _memory(policy: Policy, micro_tokens: int, reference: bool) -> dict[str, float]:
-    """MiB by part: an estimate, within a factor of about 1.5 for activations."""
-    shape = policy.module.config.get_text_config()
-    weights, trained = policy.parameters_count, sum(p.numel() for p in policy.parameters())
-    size = policy.dtype.itemsize
-    kept = 1 if policy.module.is_gradient_checkpointing else shape.num_hidden_layers
-    width = shape.hidden_size * 10 + shape.intermediate_size * 3  # numbers a layer keeps for each token
-    parts = {
-        "weights": weights * size,
-        "master_weights": trained * 4 if size < 4 else 0,
-        "gradients": trained * 4,
-        "optimiser": trained * 8,
-        "engine_copy": weights * size,
-        "reference": weights * size if reference and policy.adapter is None else 0,
-        "activations": micro_tokens
-        * (kept * width + shape.num_hidden_layers * shape.hidden_size)
-        * policy.compute_dtype.itemsize,
-    }
-    return {name: round(value / MIB, 1) for name, value in parts.items()} | {
-        "total": round(sum(parts.values()) / MIB, 1)
-    }
+def _device(cfg: Config) -> torch.device:
+    """What is planned for: the GPU that was named by its size, or this machine's device."""
+    return torch.device("cuda") if cfg.explain.gpu_gib else resolve_device(str(cfg.device))
+
+
+def _shape(pretrained: Pretrained) -> Shape:
+    """Of the model, without its weights."""
+    module: Any = pretrained.sketch()
+    sizes = module.config.get_text_config()
+    adapter = sum(p.numel() for name, p in module.named_parameters() if ".lora_" in name)
+    return Shape(
+        layers=sizes.num_hidden_layers,
+        width=sizes.hidden_size,
+        inner=sizes.intermediate_size,
+        kv_heads=getattr(sizes, "num_key_value_heads", None) or sizes.num_attention_heads,
+        head_dim=getattr(sizes, "head_dim", None) or sizes.hidden_size // sizes.num_attention_heads,
+        vocabulary=sizes.vocab_size,
+        weights=sum(p.numel() for p in module.parameters()) - adapter,
+        adapter=adapter,
+    )
+
+
+def _plan(cfg: Config, shape: Shape, learning: Learning, episodes: int) -> Plan | None:
+    """Learner and vLLM on one GPU; None where they do not share one."""
+    where, asked = _device(cfg), config.build(cfg.explain)
+    if cfg.choices.engine != "vllm" or cfg.choices.cluster != "here" or where.type == "cpu":
+        return None
+    serving = Serving(
+        weight_bytes=4 if cfg.engine.dtype == "float32" else 2,
+        cache=int(cfg.engine.kv_cache_mib) * MIB,
+        share=float(cfg.engine.gpu_memory),
+        max_batch=int(cfg.engine.max_batch),
+        context_tokens=int(cfg.model.context_tokens),
+    )
+    return plan(shape, learning, serving, _gpu_bytes(asked, where), episodes, bool(cfg.engine.sleep))
+
+
+def _gpu_bytes(asked: Explain, where: torch.device) -> int:
+    if asked.gpu_gib:
+        return int(asked.gpu_gib * GIB)
+    return int(torch.cuda.get_device_properties(where).total_memory)
 
 
 def _start(warm: dict[str, Any]) -> str:
@@ -117,9 +148,7 @@ def _start(warm: dict[str, Any]) -> str:
 
 def _words(cfg: Config, facts: dict[str, Any], splits: Any) -> str:
     tokens, memory = facts["prompt_tokens"], facts["memory_mib"]
-    parts = ", ".join(
-        f"{name.replace('_', ' ')} {value:g}" for name, value in memory.items() if name != "total" and value
-    )
+    parts = ", ".join(f"{name} {value:g}" for name, value in memory.items() if value)
     counts = ", ".join(f"{name} {split['tasks']}" for name, split in splits.items())
     lines = [
         f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model}, reward {cfg.choices.reward}, "
@@ -143,6 +172,7 @@ def _words(cfg: Config, facts: dict[str, Any], splits: Any) -> str:
         f"evaluation  {facts['evaluation_episodes']} episodes before and after, panel {facts['panel_hash']}",
         f"splits      {counts} tasks, disjoint by family",
         f"warm start  {_start(facts['warmstart'])}",
-        f"memory      about {memory['total']:g} MiB for tensors: {parts}",
+        f"memory      about {sum(memory.values()):.1f} MiB for the learner's tensors: {parts}",
+        *(facts["gpu"].words() if facts["gpu"] else []),
     ]
     return "\n".join(lines)

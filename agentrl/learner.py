@@ -16,6 +16,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, auto
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +31,9 @@ from agentrl.errors import CheckpointError, ConfigError, DivergedError, TeamErro
 from agentrl.methods.base import Method
 from agentrl.ops import masked_sum, truncated_importance
 from agentrl.ranges import require_positive
-from agentrl.samples import collate, credited, micro_batches, micro_rows, pick, rows, take, unique_mask
+from agentrl.samples import collate, computed, credited, micro_batches, micro_rows, pick, rows, take, unique_mask
 from agentrl.seeds import derive
+from agentrl.seen import Seen
 from agentrl.tally import Tally, critic_metrics
 from agentrl.types import Group
 from agentrl.watchdog import beat
@@ -130,7 +132,8 @@ class Learner:
     """Owns the optimiser.
 
     ``step`` counts batches of groups. Of the last one, ``moved`` tells whether it moved the weights, and ``advantages``
-    what each token was credited with: ``[group][valid play][token]``.
+    what each token was credited with: ``[group][valid play][token]``; ``seen`` what the policy thought of them
+    (:mod:`agentrl.seen`): ``[group][valid play]`` arrays ``[2, tokens]`` of logprobs and entropies.
     """
 
     def __init__(self, config: AdamW, policy: Policy, team: Team, *, temperature: float, steps: int, seed: int) -> None:
@@ -141,6 +144,9 @@ class Learner:
         self.step = 0
         self.moved = False
         self.advantages: list[list[NDArray[np.float32]]] = []
+        self.seen: list[list[NDArray[np.float32]]] = []
+        self._seen = Seen((), (), ())
+        self._places: list[int] = []
         self._temperature = temperature
         self._steps = steps
         self._seed = seed
@@ -187,6 +193,7 @@ class Learner:
         """
         batches = self.collate(groups, method, version)
         reports = [self.update(batch, method) for batch in batches]
+        self.seen = self._looked(groups)
         names = dict.fromkeys(name for report in reports for name in report)
         values = {name: [report[name] for report in reports if name in report] for name in names}
         metrics = {name: sum(column) / len(column) for name, column in values.items()}
@@ -202,8 +209,8 @@ class Learner:
         places = list(range(len(groups)))
         random.Random(derive(self._seed, "learner", self.step)).shuffle(places)
         order = [groups[place] for place in places]
-        count = self.config.minibatches
-        bounds = [(i * len(order) // count, (i + 1) * len(order) // count) for i in range(count)]
+        parts = self.config.minibatches
+        bounds = [(i * len(order) // parts, (i + 1) * len(order) // parts) for i in range(parts)]
         self._team.tell("learner.begin", self.step)
         self.moved = False
         self._on_policy = True
@@ -221,9 +228,23 @@ class Learner:
         whole = self._credit(self._complete(whole, method), method)
         told = dict(zip(places, credited(order, found, method.skips_zero_advantage, whole), strict=True))
         self.advantages = [told[place] for place in range(len(groups))]
+        self._places = places
+        self._seen = Seen(
+            [row.play for row in found],
+            [len(row.advantages) for row in found],
+            computed(found, method.skips_zero_advantage),
+        )
         group = whole.group.tolist()
         shares = [[row for row, number in enumerate(group) if low <= number < high] for low, high in bounds]
         return [pick(whole, share) for share in shares] * self.config.epochs
+
+    def _looked(self, groups: Sequence[Group]) -> list[list[NDArray[np.float32]]]:
+        """What was ``seen``, by groups in their own order; plays are numbered in the order of ``_places``."""
+        found = self._seen.by_play()
+        none = np.zeros((2, 0), np.float32)
+        number = count()
+        told = {place: [found.get(next(number), none) for _ in groups[place].valid] for place in self._places}
+        return [told[place] for place in range(len(groups))]
 
     def begin(self, step: int) -> None:
         """Another batch of groups, after ``step`` of them: its learning rates."""
@@ -244,9 +265,10 @@ class Learner:
         parts = micro_batches(batch, self._micro_tokens(batch), whole_groups=pairs)
         shares = self._shared(parts)
         most = max(map(len, shares))
-        tally, *others = self._team.each("learner.gradient", [(s, most, method, self._on_policy) for s in shares])
-        for other in others:
+        (tally, _), *others = self._team.each("learner.gradient", [(s, most, method, self._on_policy) for s in shares])
+        for other, seen in others:
             tally.take_in(other)
+            self._seen.take_in(seen)
         norms: list[float] = self._team.each("learner.add_up", [()] * self._team.size)
         norm = norms[0]
         metrics: dict[str, float] = tally.metrics()
@@ -276,8 +298,11 @@ class Learner:
         costs = [part.input_ids.numel() for part in parts]
         return [[parts[i] for i in share] for share in deal(costs, self._team.size)]
 
-    def gradient(self, parts: Sequence[Batch], most: int, method: Method, on_policy: bool) -> Tally:
-        """This process's share of a gradient; ``most``: the micro-batches of the process that has most."""
+    def gradient(self, parts: Sequence[Batch], most: int, method: Method, on_policy: bool) -> tuple[Tally, Seen]:
+        """This process's share of a gradient; ``most``: the micro-batches of the process that has most. Gives what it
+        counted and what the policy thought."""
+        if self._team.rank:
+            self._seen = Seen((), (), ())
         tally = Tally(on_policy=on_policy, pairs="pairs" in method.needs)
         self.policy.train()
         for part in parts:
@@ -286,7 +311,7 @@ class Learner:
         for _ in range(most - len(parts) if self._team.lockstep else 0):
             self._idle(self.policy).logprobs.sum().mul(0.0).backward()  # type: ignore[no-untyped-call]
         self.policy.eval()
-        return tally
+        return tally, self._seen
 
     def _idle(self, model: Scorer) -> Outputs:
         """A forward pass over nothing, so that the others can make theirs with this process's share of the weights."""
@@ -465,6 +490,7 @@ class Learner:
         ends = [end for end in (distinct.logprobs, distinct.entropy, distinct.values) if end is not None]
         leaves = [end.detach()[batch.unique].requires_grad_() for end in ends]
         leaf = Outputs(*leaves)
+        self._seen.add(batch, leaf)
         loss = -masked_sum(method.objective(batch, leaf) * batch.weights, batch.loss_mask)
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         tally.add(batch, leaf, loss, gradients[0], self._without_advantages(batch, leaf, method))

@@ -143,7 +143,7 @@ def report(run: Run, played: Sequence[Group], used: Sequence[Group], metrics: di
     with run.clock.phase("log"):
         beat("disk", "writing the logs of step", str(run.step))
         run.log.log(run.step, numbers)
-        run.log.trajectories(run.step, used, run.learner.advantages)
+        run.log.trajectories(run.step, used, run.learner.advantages, run.learner.seen)
 
 
 def canaries(groups: Sequence[Group]) -> list[tuple[int, ...]]:

@@ -80,7 +80,10 @@ class Pretrained:
 
     def place(self, device: str) -> Placement:
         """``dtype: auto`` is float32 on a CPU; on a GPU bfloat16 under adapters, else float32 computed in bfloat16."""
-        where = resolve_device(device)
+        return self.placed(resolve_device(device))
+
+    def placed(self, where: torch.device) -> Placement:
+        """The same on a device that this machine may lack."""
         choice = self.dtype
         if choice == "auto":
             choice = "float32" if where.type == "cpu" else "bfloat16" if self.lora_rank else "mixed"
@@ -119,6 +122,38 @@ class Pretrained:
         with patience("setup", "loading the model", loading_s(path)):
             module, adapter = _load(path, place, self.attention, False)
         return module if adapter is None else adapter.merge_and_unload()  # type: ignore[no-any-return]
+
+    def sketch(self) -> nn.Module:
+        """The module with its adapter, but without its weights (on torch's device ``meta``): to count with.
+
+        Needs the model's config alone. Raises ConfigError.
+        """
+        nowhere = Placement(torch.device("meta"), torch.float32, False)
+        module, adapter = _skeleton(locate(self.path), nowhere, self.attention, True)
+        if self.lora_rank and adapter is None:
+            _add_lora(module, self, 0)
+        return module  # type: ignore[no-any-return]
+
+    @property
+    def adapted(self) -> bool:
+        """Is it an adapter that learns?"""
+        return bool(self.lora_rank) or (Path(locate(self.path)) / "adapter_config.json").is_file()
+
+    def base(self, device: str, dtype: torch.dtype) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+        """The bare module below the adapter, and the adapter's first tensors (:meth:`Policy.adapter_weights`), for an
+        engine that keeps the two apart. Raises ConfigError, also where an adapter sits on more than linear layers.
+        """
+        path, place = locate(self.path), Placement(resolve_device(device), dtype, False)
+        with patience("setup", "loading the model", loading_s(path)):
+            module, adapter = _load(path, place, self.attention, trainable=False)
+        adapter = adapter or _add_lora(module, self, 0)
+        tensors = dict(_adapter_weights(module))
+        if sum(".lora_" in name for name, _ in module.named_parameters()) != len(tensors):
+            raise ConfigError(
+                f"model.lora_targets: {', '.join(self.lora_targets)} names a layer that is not linear, whose adapter "
+                "an engine cannot hold apart; leave it out, or use engine.lora=merged"
+            )
+        return adapter.unload(), tensors
 
 
 Critic = Callable[[torch.Tensor], torch.Tensor]  # [n, width] hidden states -> [n] values
@@ -264,6 +299,16 @@ class Policy:
                 tensor = (tensor.float() + merged[name].get_delta_weight(ADAPTER).detach().float()).to(tensor.dtype)
             beat("sync", "reading the weights", name)
             yield name.replace(".base_layer.", "."), tensor
+
+    def adapter_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, tensor) of the LoRA adapter alone, float32: ``<layer>.lora_A.weight`` [rank, in] and
+        ``<layer>.lora_B.weight`` [out, rank] with the adapter's scale in it, so that a layer adds B A x.
+
+        Detached; A is not copied.
+        """
+        for name, tensor in _adapter_weights(self.module):
+            beat("sync", "reading the adapter", name)
+            yield name, tensor
 
     def reference(self) -> Scorer:
         """The policy as it is now, to measure KL from: a copy of all weights; under LoRA of the adapters alone."""
@@ -444,10 +489,8 @@ def _skeleton(path: str, place: Placement, attention: str, trainable: bool) -> t
         adapter.inference_mode = not trainable
         path = str(adapter.base_model_name_or_path)
     with init_empty_weights():
-        auto: Any = AutoModelForCausalLM
-        module: Any = auto.from_config(
-            AutoConfig.from_pretrained(path), dtype=place.dtype, attn_implementation=attention
-        )
+        build: Any = AutoModelForCausalLM.from_config
+        module = build(AutoConfig.from_pretrained(path), dtype=place.dtype, attn_implementation=attention)
     module.tie_weights()
     module.eval()
     if adapter is None:
@@ -468,6 +511,15 @@ def _zeros(module: nn.Module, device: torch.device) -> None:
             setattr(owner, name, made[parameter])
         for buffer in owner.buffers(recurse=False):
             buffer.data = buffer.data.to(device)
+
+
+def _adapter_weights(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """What :meth:`Policy.adapter_weights` gives, of a module with LoRA layers inside."""
+    for name, layer in module.named_modules():
+        if ADAPTER in getattr(layer, "lora_A", ()):
+            a, b = (getattr(layer, side)[ADAPTER].weight.detach().float() for side in ("lora_A", "lora_B"))
+            yield f"{name}.lora_A.weight", a
+            yield f"{name}.lora_B.weight", b * layer.scaling[ADAPTER]
 
 
 def _add_lora(module: Any, model: Pretrained, seed: int) -> Any:

@@ -151,6 +151,7 @@ def collate(
         rollout_logprobs=rollout,
         old_logprobs=rollout,
         fresh=tensor(np.array([row.version == newest for row in kept], bool)),
+        row=tensor(np.arange(len(kept))),
     )
 
 
@@ -298,4 +299,5 @@ def pick(batch: Batch, rows: Sequence[int], distinct: Sequence[int] | None = Non
         ref_logprobs=cut_if(batch.ref_logprobs),
         values=cut_if(batch.values),
         returns=cut_if(batch.returns),
+        row=None if batch.row is None else batch.row[members],
     )

@@ -8,12 +8,13 @@ After every push three things are checked, and a failure stops the run in the sa
 3. on a few canary sequences the engine's logprobs equal the learner's (to the dtype's precision).
 
 An engine whose weights cannot be read back (vLLM packs them for its kernels) has no checksum: there the canaries stand
-for all three, on fixed sequences of the first token ids where no batch has been played yet.
+for all three, on fixed sequences of the first token ids where no batch has been played yet. An engine that takes an
+adapter alone holds a base that never moves: its checksum is of the adapter, and the canaries score both together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,11 @@ class Seen:
     checksum: str | None
     sequences: tuple[tuple[int, ...], ...]
     logprobs: list[list[float]]
+
+
+def pushed(policy: Policy, engine: Engine) -> Iterator[tuple[str, torch.Tensor]]:
+    """What this engine's ``load`` takes: all weights, or the adapter alone."""
+    return policy.adapter_weights() if engine.adapter_only else policy.named_weights()
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,11 @@ class Sync:
         Raises EngineError.
         """
         beat("sync", "handing the weights to the engine as version", str(version))
-        engine.load(policy.named_weights(), version)
+        engine.load(pushed(policy, engine), version)
         beat("sync", "proving the weights of version", str(version))
         after = engine.checksum()
         if after is not None:
-            self._require_equal(after, weights_digest(policy.named_weights(), engine.dtype), version)
+            self._require_equal(after, weights_digest(pushed(policy, engine), engine.dtype), version)
         beat("sync", "scoring the canaries of version", str(version))
         found = engine.logprobs(seen.sequences) if seen.sequences else []
         exact = engine.dtype == policy.dtype == torch.float32

@@ -25,7 +25,7 @@ from agentrl.device import resolve_device
 from agentrl.engine.base import Request, Sampling
 from agentrl.engine.vllm_engine import VLLM
 from agentrl.model import Policy, Pretrained
-from agentrl.sync import Sync
+from agentrl.sync import Sync, pushed
 
 VOCABULARY = 151936  # Qwen3's
 
@@ -87,7 +87,7 @@ def measure(source: Pretrained, settings: VLLM, args: argparse.Namespace) -> dic
     def load_alone() -> None:
         nonlocal version
         version += 1
-        engine.load(policy.named_weights(), version)
+        engine.load(pushed(policy, engine), version)
 
     found: dict[str, object] = {"start_s": start_s, "trained": sum(p.numel() for p in policy.parameters())}
     found["push_with_proof_s"] = seconds(push, args.repeats)
@@ -125,7 +125,7 @@ def main() -> None:
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else "CPU"
     settings = VLLM(
         dtype="auto", max_batch=args.rows, kv_cache_mib=0 if where.type == "cuda" else 256, block_size=32,
-        gpu_memory=0.5, eager=False, prefix_cache=True, sleep=True,
+        gpu_memory=0.5, eager=False, prefix_cache=True, sleep=True, lora="merged",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         full = Pretrained(
@@ -136,7 +136,9 @@ def main() -> None:
         )  # fmt: skip
         result = {"device": name, "arguments": vars(args), "full": measure(full, settings, args)}
         print(json.dumps(result, indent=1), flush=True)
-        print(json.dumps({"lora": measure(replace(full, lora_rank=args.rank), settings, args)}, indent=1))
+        for lora in ("merged", "adapter"):
+            source, how = replace(full, lora_rank=args.rank), replace(settings, lora=lora)
+            print(json.dumps({f"lora_{lora}": measure(source, how, args)}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from agentrl.errors import ConfigError
 
 COMMANDS = (
     "export", "new", "train", "eval", "sft", "env_tool", "play", "serve_retriever", "run_experiment", "plan", "report",
+    "view", "show",
 )  # fmt: skip
 IN_TRAIN = sorted(
     f"{path.parent.name}={path.stem}"
@@ -150,11 +151,11 @@ def test_a_class_that_cannot_be_imported_is_a_problem() -> None:
 
 def test_words_are_typed_and_bounded() -> None:
     with pytest.raises(ConfigError) as error:
-        check(config.DictConfig({"steps": "x", "seed": -1, "stepz": 2, "device": "tpu"}))
+        check(config.DictConfig({"steps": "x", "seed": -1, "stepsz": 2, "device": "tpu"}))
     text = str(error.value)
     assert "steps: Value 'x'" in text
     assert "seed: got -1, expected at least 0" in text
-    assert "stepz: unknown; did you mean 'steps'?" in text
+    assert "stepsz: unknown; did you mean 'steps'?" in text
     assert "device: Invalid value 'tpu', expected one of [auto, cpu, cuda]" in text
 
 

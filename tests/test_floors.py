@@ -18,6 +18,7 @@ FLOORS: list[set[str]] = [
     {
         "config",
         "bundled",
+        "memory",
         "device",
         "batch",
         "ops",
@@ -32,7 +33,7 @@ FLOORS: list[set[str]] = [
         "answers",
     },
     {"summarizer"},
-    {"chat", "envs", "rewards", "engine", "overrides", "samples", "tally", "methods"},
+    {"chat", "envs", "rewards", "engine", "overrides", "samples", "seen", "tally", "methods"},
     {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
     {"distributed"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead"},
@@ -41,7 +42,7 @@ FLOORS: list[set[str]] = [
     {"summary"},
     {"comparison"},
     {"experiment", "agreement"},
-    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "report"},
+    {"loop", "explain", "env_tools", "play_env", "serve", "plan", "skeleton", "export", "report", "viewer"},
     {"cli"},
     {"__main__"},
 ]
@@ -56,7 +57,7 @@ DOORS = {
     "accelerate": {"model"},
     "safetensors": {"model", "checkpoint"},
     "wandb": {"log"},
-    "rich": {"log", "cli", "play_env", "plan"},
+    "rich": {"log", "cli", "play_env", "plan", "viewer"},
     "matplotlib": {"log"},
     "jinja2": {"report", "chat"},
     "vllm": {"engine"},
@@ -72,7 +73,7 @@ DOORS = {
     "gymnasium": {"envs"},
     "regex": {"envs"},
     "torch": {
-        "batch", "device", "ops", "digest", "tally", "samples", "methods", "model", "engine", "learner", "sync",
+        "batch", "device", "ops", "digest", "seen", "tally", "samples", "methods", "model", "engine", "learner", "sync",
         "checkpoint", "explain", "critic", "cluster", "endpoint", "export", "distributed",
         "distributed.member",
     },

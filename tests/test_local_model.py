@@ -190,7 +190,15 @@ def test_vllm_as_judge_replies_as_the_same_weights_do_here() -> None:
     """Prompts arrive, greedy replies are those of the torch engine in this process, votes go in batches."""
     pytest.importorskip("vllm")
     engine = VLLM(
-        "float32", 16, kv_cache_mib=64, block_size=32, gpu_memory=0.5, eager=True, prefix_cache=True, sleep=False
+        "float32",
+        16,
+        kv_cache_mib=64,
+        block_size=32,
+        gpu_memory=0.5,
+        eager=True,
+        prefix_cache=True,
+        sleep=False,
+        lora="merged",
     )
     client = model(engine, max_tokens=6)
     source = client.source()

@@ -181,3 +181,12 @@ def test_a_run_without_trajectories_is_refused(made: Path) -> None:
     (made / "trajectories.jsonl").unlink()
     with pytest.raises(DataError, match=r"holds no turn; the profile needs them"):
         read(made)
+
+
+def test_a_run_that_flows_tells_the_engines_speed_alone(made: Path) -> None:
+    calls = read_lines(made / "calls.jsonl")
+    write_lines(made / "calls.jsonl", [{**call, "stream": True} for call in calls])
+    found = read(made)
+    assert found.values["engine.call_s"] == pytest.approx(CALL_S, rel=1e-6)
+    assert "env.step_s.mean" not in found.values
+    assert any("in a run that flows, calls do not wait for environments" in text for text in found.missing)

@@ -174,7 +174,7 @@ def test_an_environment_that_hangs_is_data(threads: int, model: Path) -> None:
             (play,) = group.trajectories
             if group.task.id in gate.stuck:
                 assert play.stop is Stop.env_error
-                assert play.error == "EnvTimeout: no answer to an action within schedule.deadline_s=1"
+                assert play.error == "EnvTimeout: no answer within schedule.deadline_s=1"
                 assert play.turns == same.trajectories[0].turns[:1]
                 assert group.spent.failed == 1
             else:
@@ -187,11 +187,61 @@ def test_an_environment_that_hangs_is_data(threads: int, model: Path) -> None:
     assert until(lambda: env.count["closed"] == 8)
 
 
+@dataclass(frozen=True)
+class Late(Tree):
+    """A tree that does ``opening(task)`` before an episode is there; ``seen``: threads in which it did."""
+
+    opening: Callable[[str], None] = lambda _task: None
+    seen: list[str] = field(default_factory=list, compare=False)
+
+    def restore(self, state: Any) -> TreeEpisode:
+        self.opening(state[0].id)
+        self.seen.append(threading.current_thread().name)
+        return super().restore(state)
+
+
+@pytest.mark.parametrize("name", ["independent", "rising"])
+def test_episodes_are_opened_in_threads_one_at_a_time(name: str, model: Path) -> None:
+    lock, met = threading.Lock(), []
+
+    def opening(_task: str) -> None:
+        met.append(lock.acquire(blocking=False))
+        time.sleep(0.0005)
+        lock.release()
+
+    env = Late(breaks=BREAKS, opening=opening)
+    stage = replace(tree_stage(model, env), schedule=flowing())
+    usual = ROLLOUTS[name].play(tree_stage(model, Tree(breaks=BREAKS)), tasks(4), seed=2, step=0)
+    assert ROLLOUTS[name].play(stage, tasks(4), seed=2, step=0) == usual
+    assert all(met)
+    assert len(met) >= 16
+    assert threading.main_thread().name not in env.seen
+
+
+def test_an_environment_that_never_starts_is_data(model: Path) -> None:
+    """Its play failed without a turn, the others are played; should it start after all, its episode is closed."""
+    gate = threading.Event()
+    env = Late(leaf=0.0, opening=lambda task: (task != "train-1" or gate.wait(PATIENCE_S)) and None)
+    stage = replace(tree_stage(model, env), schedule=flowing(deadline_s=1.0))
+    rollout = Independent(group_size=1, **PLAIN)
+    try:
+        groups = rollout.play(stage, tasks(4), seed=0, step=0)
+        usual = rollout.play(tree_stage(model, Tree(leaf=0.0)), tasks(4), seed=0, step=0)
+        assert [*groups[:1], *groups[2:]] == [*usual[:1], *usual[2:]]
+        (play,) = groups[1].trajectories
+        assert (play.stop, play.turns) == (Stop.env_error, ())
+        assert play.error == "EnvTimeout: no answer within schedule.deadline_s=1"
+    finally:
+        gate.set()
+    assert until(lambda: left_behind() == 0)
+    assert until(lambda: env.count["closed"] == env.count["opened"] == 4)
+
+
 def test_too_many_that_hang_stop_the_run(model: Path) -> None:
     gate = Gate({"train-0", "train-1"})
     stage = replace(tree_stage(model, Slow(leaf=0.0, before=gate)), schedule=flowing(deadline_s=1.0))
     try:
-        with pytest.raises(EnvError, match=r"2 of 3 episodes failed.*train-0, said: EnvTimeout: no answer to an act"):
+        with pytest.raises(EnvError, match=r"2 of 3 episodes failed.*train-0, said: EnvTimeout: no answer within sch"):
             Independent(group_size=1, **PLAIN).play(stage, tasks(3), seed=0, step=0)
     finally:
         gate.opened.set()
@@ -245,7 +295,7 @@ class Echo:
 
 def test_requests_that_wait_are_sampled_together_in_turn() -> None:
     echo = Echo()
-    stream = Together(echo, Sampling(), 2)
+    stream = Together(echo.generate, Sampling(), 2)
     ask = {key: Request((key,), key, 1) for key in range(5)}
     assert [key for key, _ in stream.advance(list(ask.items()), dropped=[1])] == [0, 2]
     assert stream.advance([(7, Request((70,), 7, 1))]) == [

@@ -7,7 +7,7 @@ machine, or Ray actors anywhere. What a worker does inside is the same in both (
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -80,11 +80,23 @@ class Agency(Protocol):
         """Begin to start worker ``number``; it is waited for by its ``ready``."""
         ...
 
-    def pack(self, weights: Mapping[str, torch.Tensor], version: int) -> Parcel: ...
+    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Parcel:
+        """``weights`` come as the learner holds them, on its device and in its dtype; the engines want ``dtype``. How
+        they travel is decided here alone: both agencies take them through the host's memory (:func:`on_host`).
+
+        A parcel outlives the push, since a worker that takes another's place opens it as well; so it must not share
+        memory with weights that go on learning.
+        """
+        ...
 
     def close(self) -> None:
         """Give back what is shared by the workers, all of which have ended."""
         ...
+
+
+def on_host(weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """In this machine's memory, one tensor at a time, so that a GPU holds no second copy of all of them."""
+    return {name: tensor.detach().to("cpu", dtype) for name, tensor in weights}
 
 
 class Served:
@@ -95,8 +107,11 @@ class Served:
         self._stream: Stream | None = None
 
     def about(self) -> dict[str, Any]:
-        """The engine's dtype, by name."""
-        return {"dtype": str(self.engine.dtype).removeprefix("torch.")}
+        """The engine's dtype, by name, and whether pushes bring it an adapter alone."""
+        return {
+            "dtype": str(self.engine.dtype).removeprefix("torch."),
+            "adapter_only": self.engine.adapter_only,
+        }
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         return self.engine.generate(requests, sampling)

@@ -25,6 +25,7 @@ import torch
 from agentrl.cluster.base import Agency, Parcel, Worker, WorkerLost
 from agentrl.cluster.stream import PoolStream
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
+from agentrl.engine.checks import require_quiet
 from agentrl.errors import EngineError
 from agentrl.ranges import require_least, require_positive
 from agentrl.watchdog import queue
@@ -74,6 +75,7 @@ class PoolEngine:
             self.close()
             raise
         self.dtype: torch.dtype = getattr(torch, told[0]["dtype"])
+        self.adapter_only: bool = told[0]["adapter_only"]
 
     @property
     def version(self) -> int:
@@ -108,7 +110,7 @@ class PoolEngine:
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Hand the weights to every worker. Raises EngineError, after which no worker serves the new version."""
         self._require_quiet()
-        parcel = self._agency.pack({name: tensor.detach().to("cpu", self.dtype) for name, tensor in weights}, version)
+        parcel = self._agency.pack(weights, self.dtype, version)
         self._all(lambda number: self._ask(number, "load", parcel, version))
         before, self._parcel, self._version = self._parcel, parcel, version  # what a new worker begins with
         if before is not None and before != parcel:
@@ -160,10 +162,7 @@ class PoolEngine:
         self._agency.close()
 
     def _require_quiet(self) -> None:
-        if self._stream is not None and not self._stream.closed:
-            raise EngineError(
-                "engine: the workers serve a stream of requests; close it before anything else is asked of them"
-            )
+        require_quiet(self._stream, "the workers serve")
 
     def _all(self, job: Callable[[int], Any]) -> list[Any]:
         """``job(k)`` for every worker, side by side; the first failure is raised when all have ended."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from agentrl.cluster.base import SILENT_S, EngineSettings, WorkerLost, answered, begun
+from agentrl.cluster.base import SILENT_S, EngineSettings, WorkerLost, answered, begun, on_host
 from agentrl.cluster.pool import Pooled, PoolEngine
 from agentrl.device import resolve_device
 from agentrl.errors import ConfigError, EngineError
@@ -71,11 +71,11 @@ class Fork:
             env["CUDA_VISIBLE_DEVICES"], where = where.removeprefix("cuda:"), "cuda:0"
         return Process(self._engine, self._source, where, env)
 
-    def pack(self, weights: Mapping[str, torch.Tensor], version: int) -> File:
+    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> File:
         """The weights as one file, there whole or not at all."""
         path = self.folder / f"{version}.pt"
         draft = path.with_suffix(".draft")
-        torch.save(dict(weights), draft)
+        torch.save(on_host(weights, dtype), draft)
         draft.rename(path)
         return File(str(path))
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from agentrl.cluster.base import SILENT_S, EngineSettings, Served, WorkerLost, answered, begun
+from agentrl.cluster.base import SILENT_S, EngineSettings, Served, WorkerLost, answered, begun, on_host
 from agentrl.cluster.pool import Pooled, PoolEngine
 from agentrl.errors import ConfigError, EngineError
 from agentrl.ranges import require_least
@@ -98,9 +98,9 @@ class Crew:
         """An actor whose engine is on its way, as soon as Ray finds a place for it."""
         return Actor(self._ray, self._actors.remote(self._threads), list(sys.path), self._about, self._wants)
 
-    def pack(self, weights: Mapping[str, torch.Tensor], version: int) -> Stored:
+    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Stored:
         """The weights in Ray's object store, put there once for all workers."""
-        return Stored.put(self._ray, weights)
+        return Stored.put(self._ray, on_host(weights, dtype))
 
     def close(self) -> None:
         """End the Ray that this run started; leave any other."""

@@ -110,10 +110,19 @@ class Sharded(Policy):
         yield from self._named()
         self._team.finish("policy.give", lambda: None)
 
+    def adapter_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        self._team.begin("policy.give", [("adapter",)] * self._team.size)
+        yield from self._adapter()
+        self._team.finish("policy.give", lambda: None)
+
     def give(self, what: str) -> None:
         """Take part while the leader gathers weights."""
-        for _ in self._named() if what == "named" else self._kept():
+        for _ in {"named": self._named, "kept": self._kept, "adapter": self._adapter}[what]():
             pass
+
+    def _adapter(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in super().adapter_weights():
+            yield name, self._gathered(tensor)
 
     def _named(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, tensor in super().named_weights():

@@ -81,6 +81,11 @@ class Engine(Protocol):
         """What the engine keeps its weights in."""
         ...
 
+    @property
+    def adapter_only(self) -> bool:
+        """Does ``load`` take a LoRA adapter alone (``Policy.adapter_weights``), its base being there already?"""
+        ...
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Continue every prompt; answers in the order of the requests. Raises EngineError."""
         ...
@@ -90,7 +95,7 @@ class Engine(Protocol):
         ...
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Take over weights under their checkpoint names.
+        """Take over weights under their checkpoint names (an adapter's: see ``adapter_only``).
 
         Raises EngineError on an unknown, missing or misshapen one.
         """

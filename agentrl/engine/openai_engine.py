@@ -76,6 +76,7 @@ class OpenAIEngine:
 
     dtype = torch.float32
     version = 0
+    adapter_only = False
 
     def __init__(self, client: Client, chat: Any) -> None:
         self._client = client
@@ -99,7 +100,7 @@ class OpenAIEngine:
 
     def stream(self, sampling: Sampling) -> Together:
         """Requests one by one, as many at once as the client allows."""
-        return Together(self, sampling, self._client.concurrent)
+        return Together(self.generate, sampling, self._client.concurrent)
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Raises EngineError: nothing can be pushed to an endpoint."""

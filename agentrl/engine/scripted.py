@@ -60,13 +60,17 @@ class ScriptedEngine:
     def version(self) -> int:
         return self._version
 
+    @property
+    def adapter_only(self) -> bool:
+        return False
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """The reply to each request, cut at its ``max_tokens``."""
         return [self._complete(request) for request in requests]
 
     def stream(self, sampling: Sampling) -> Together:
         """Requests one by one: each call answers all that came."""
-        return Together(self, sampling, sys.maxsize)
+        return Together(self.generate, sampling, sys.maxsize)
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Take note of the version and the digest; the script stays the same."""

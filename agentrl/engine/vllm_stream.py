@@ -7,20 +7,24 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from agentrl.engine.base import Completion, Request, Sampling
+from agentrl.engine.checks import require_room
 from agentrl.errors import EngineError
 
 
 class VLLMStream:
     """An :class:`agentrl.engine.base.Stream`: requests join and leave the running batch between two of its steps."""
 
-    def __init__(self, core: Any, sampling: Sampling, context: int, version: int) -> None:
-        """``core``: the ``LLMEngine`` inside ``vllm.LLM``; ``context`` in tokens; ``version`` of its weights."""
+    def __init__(self, core: Any, sampling: Sampling, context: int, version: int, adapter: Any) -> None:
+        """``core``: the ``LLMEngine`` inside ``vllm.LLM``; ``context`` in tokens; ``version`` of its weights;
+        ``adapter``: the LoRARequest that goes with every prompt, or None."""
         self._core = core
         self._sampling = sampling
         self._context = context
         self._version = version
+        self._adapter = adapter
         self._running: set[int] = set()
         self.closed = False
+        self.steps = 0  # of the engine, so far
 
     def advance(
         self, new: Sequence[tuple[int, Request]], dropped: Sequence[int] = (), wait_s: float = 0.05
@@ -30,14 +34,16 @@ class VLLMStream:
         Raises EngineError, before anything is taken in.
         """
         for _, request in new:
-            check(request, self._context)
+            require_room(request, self._context, "raise")
         for key, request in new:
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
-            self._core.add_request(str(key), prompt, params_of(request, self._sampling))
+            params = params_of(request, self._sampling)
+            self._core.add_request(str(key), prompt, params, lora_request=self._adapter)
             self._running.add(key)
         self._forget(dropped)
         until = time.monotonic() + wait_s
         while self._running:
+            self.steps += 1
             found = [(int(out.request_id), out.outputs[0]) for out in self._core.step() if out.finished]
             if found:
                 self._running.difference_update(key for key, _ in found)
@@ -56,18 +62,6 @@ class VLLMStream:
         if known:
             self._core.abort_request([str(key) for key in known])
             self._running.difference_update(known)
-
-
-def check(request: Request, context: int) -> None:
-    """Raises EngineError where an engine with so much ``context`` (tokens) cannot serve the request."""
-    length, more = len(request.prompt_ids), request.max_tokens
-    if length == 0 or more < 1:
-        raise EngineError(f"engine: got a prompt of {length} tokens and max_tokens={more}, expected at least 1 of each")
-    if length + more > context:
-        raise EngineError(
-            f"engine: prompt of {length} tokens and max_tokens={more} exceed the engine's context of "
-            f"{context}; raise model.context_tokens, lower model.action_tokens, or use context=window"
-        )
 
 
 def params_of(request: Request, sampling: Sampling) -> Any:

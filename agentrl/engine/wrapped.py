@@ -25,6 +25,10 @@ class Wrapped:
     def dtype(self) -> torch.dtype:
         return self._engine.dtype
 
+    @property
+    def adapter_only(self) -> bool:
+        return self._engine.adapter_only
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         return self._engine.generate(requests, sampling)
 

@@ -18,6 +18,7 @@ from agentrl.log.metrics import UndefinedMetric, defined
 from agentrl.types import Group
 
 Advantages = Sequence[Sequence[NDArray[np.float32]]]
+Outlooks = Sequence[Sequence[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,11 @@ class Log(Protocol):
         """Numbers known after ``step`` optimiser steps, by names of the metric table; may be called more than once."""
         ...
 
-    def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
-        """The episodes of one step; ``advantages[g][v]`` is ``[tokens]`` of the v-th valid member of group g."""
+    def trajectories(
+        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
+    ) -> None:
+        """The episodes of one step; ``advantages[g][v]`` is ``[tokens]`` of the v-th valid member of group g, and
+        ``seen[g][v]`` the learner's logprobs and entropies of these tokens, ``[2, tokens]``, NaN where unknown."""
         ...
 
     def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
@@ -75,9 +79,11 @@ class Many:
         for log in self._logs:
             log.log(step, metrics)
 
-    def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
+    def trajectories(
+        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
+    ) -> None:
         for log in self._logs:
-            log.trajectories(step, groups, advantages)
+            log.trajectories(step, groups, advantages, seen)
 
     def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
         for log in self._logs:

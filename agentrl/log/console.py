@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from agentrl.log.base import Advantages, RunFacts
+from agentrl.log.base import Advantages, Outlooks, RunFacts
 from agentrl.stats import wilson
 from agentrl.types import Group
 
@@ -76,7 +76,9 @@ class ConsoleLog:
         elif trained and (len(self._success) % self._every == 0 or step >= self._run.steps):
             self._terminal.print(self.line(step), markup=False, soft_wrap=True)
 
-    def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
+    def trajectories(
+        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
+    ) -> None:
         """Trajectories are for files; the console leaves them out."""
 
     def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:

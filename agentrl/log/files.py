@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from agentrl.log.base import Advantages, RunFacts
+import numpy as np
+from numpy.typing import NDArray
+
+from agentrl.log.base import Advantages, Outlooks, RunFacts
 from agentrl.types import Group, Trajectory
 
 MIB = 1024 * 1024
@@ -51,13 +54,16 @@ class FileLog:
         self._metrics.write(json.dumps({"step": step, **numbers}) + "\n")
         self._metrics.flush()
 
-    def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
+    def trajectories(
+        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
+    ) -> None:
         count = math.ceil(self._settings.trajectories * len(groups))
         for index, group in enumerate(groups[:count]):
-            valid = iter(advantages[index] if advantages else ())
+            credits, outlooks = (iter(known[index] if known else ()) for known in (advantages, seen))
             for trajectory in group.trajectories:
-                credit = next(valid, None) if any(trajectory is member for member in group.valid) else None
-                self._write(record(step, index, group, trajectory, None if credit is None else credit.tolist()))
+                valid = any(trajectory is member for member in group.valid)
+                credit, outlook = (next(credits, None), next(outlooks, None)) if valid else (None, None)
+                self._write(record(step, index, group, trajectory, credit, outlook))
         self._trajectories.flush()
 
     def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
@@ -88,10 +94,16 @@ class FileLog:
 
 
 def record(
-    step: int, index: int, group: Group, trajectory: Trajectory, advantages: list[float] | None = None
+    step: int,
+    index: int,
+    group: Group,
+    trajectory: Trajectory,
+    advantages: NDArray[np.float32] | None = None,
+    seen: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
     """A trajectory as JSON: tokens, masks by construction (``prompt_ids`` are not sampled, ``action_ids`` are),
-    logprobs, rewards, and one advantage per sampled token where they are known."""
+    logprobs, rewards, and per sampled token, where they are known, the advantage ``[tokens]`` and what the learner saw
+    ``[2, tokens]``: its own logprob (when it first learned from the token) and entropy (nats)."""
     turns, used = [], 0
     for turn in trajectory.turns:
         line: dict[str, Any] = {
@@ -106,9 +118,14 @@ def record(
             "version": turn.version,
             "info": dict(turn.info),
         }
+        here = slice(used, used + len(turn.action_ids))
         if advantages is not None:
-            line["advantages"] = advantages[used : used + len(turn.action_ids)]
-        used += len(turn.action_ids)
+            line["advantages"] = advantages[here].tolist()
+        if seen is not None and np.isfinite(seen[:, here]).all():
+            line |= zip(
+                ("learner_logprobs", "entropies"), np.round(seen[:, here].astype(float), 6).tolist(), strict=True
+            )
+        used = here.stop
         turns.append(line)
     return {
         "step": step,
@@ -116,6 +133,7 @@ def record(
         "copy": group.copy,
         "weight": group.weight,
         "task": trajectory.task.id,
+        "family": trajectory.task.family,
         "member": trajectory.member,
         "stop": str(trajectory.stop),
         "success": trajectory.success,
@@ -151,10 +169,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a JSON-lines file; a last line cut off by a kill is left out."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for text in path.read_bytes().split(b"\n") if path.is_file() else []:  # str.splitlines knows more line breaks
         try:
             lines.append(json.loads(text))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return lines
 
@@ -172,7 +190,9 @@ def _reopen(path: Path, keep: int) -> IO[str]:
                 break
             whole += len(line)
     os.truncate(path, whole)
-    return path.open("a", encoding="utf-8")
+    return path.open(
+        "a", encoding="utf-8", errors="backslashreplace"
+    )  # half a surrogate pair is no UTF-8: as an escape
 
 
 def _step(line: bytes) -> float:

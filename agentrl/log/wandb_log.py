@@ -8,7 +8,7 @@ from enum import StrEnum, auto
 from typing import Any
 
 from agentrl.errors import ConfigError
-from agentrl.log.base import Advantages, RunFacts
+from agentrl.log.base import Advantages, Outlooks, RunFacts
 from agentrl.log.metrics import FAMILIES, METRICS
 from agentrl.types import Group
 
@@ -67,7 +67,9 @@ class WandbLog:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._wandb.log({"step": step, **metrics})
 
-    def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
+    def trajectories(
+        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
+    ) -> None:
         """Trajectories stay in the run's folder."""
 
     def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:

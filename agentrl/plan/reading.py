@@ -164,6 +164,8 @@ def _calls(found: Reading, calls: Sequence[Line], metrics: Sequence[Line], cfg: 
         )
     pairs = list(_pairs(calls))
     if not pairs:
+        if any(call.get("stream") for call in calls):
+            found.missing.append("env.step_s, env.start_s: in a run that flows, calls do not wait for environments")
         return
     gaps = np.array([after["begin"] - before["begin"] - before["seconds"] for before, after in pairs])
     (step_s,) = fit(np.array([[float(before["rows"])] for before, _ in pairs]), gaps)
@@ -179,7 +181,8 @@ def _pairs(calls: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
     """Calls that follow each other within one rollout in lockstep: no new weights, and no more rows than before."""
     for before, after in itertools.pairwise(calls):
         if (
-            before["version"] == after["version"]
+            not (before.get("stream") or after.get("stream"))
+            and before["version"] == after["version"]
             and before["rows"] >= after["rows"]
             and before["begin"] < after["begin"]
         ):

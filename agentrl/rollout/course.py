@@ -19,7 +19,7 @@ from agentrl.types import Message
 
 @dataclass(slots=True)
 class Leg:
-    """A play that is to go on, for at most ``left`` more turns."""
+    """A play that is to go on, for at most ``left`` more turns; 0: its episode is to be there."""
 
     play: Play
     left: float = math.inf

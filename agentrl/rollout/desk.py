@@ -148,9 +148,7 @@ class Threads(Generic[T]):
                 del self._open[job.key]
                 self._threads -= 1
                 self._begin()
-                late.append(
-                    (job.key, EnvTimeout(f"no answer to an action within schedule.deadline_s={self._deadline_s:g}"))
-                )
+                late.append((job.key, EnvTimeout(f"no answer within schedule.deadline_s={self._deadline_s:g}")))
         return late
 
 

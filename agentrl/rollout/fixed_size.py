@@ -57,6 +57,7 @@ class FixedSize:
         groups: list[Group] = []
         before: float | None = None
         path = x.begin()
+        yield [Leg(path, 0)]  # its episode is opened
         while path.stop is None:
             turn, plays = len(path.turns), x.draw(path, 0, self.candidates)
             yield [Leg(play, 1) for play in plays]

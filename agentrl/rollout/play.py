@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from agentrl.chat import tools_text
@@ -23,6 +24,7 @@ from agentrl.types import Message, Messages, Stop, Task, Trajectory, Turn
 from agentrl.watchdog import beat
 
 Draw = tuple[int | str, ...]
+Opened = tuple[Episode, Messages, Messages, str]  # an episode with its goal, first observation, and tools as text
 
 
 class Play:
@@ -33,7 +35,7 @@ class Play:
         self.task = task
         self.member = member
         self.draw: Draw = (member,) if draw is None else draw
-        self.stop: Stop | None = None
+        self._stop: Stop | None = None
         self._stage = stage
         self._limits = limits
         self._turns: list[Turn] = []
@@ -43,14 +45,36 @@ class Play:
         self._goal: Messages = ()
         self._first: Messages = ()
         self._tools = ""
-        beat("environment", "starting an episode of task", task.id)
+        self._source: Callable[[], Opened] | None = self._start  # until the episode is there
+
+    @property
+    def asleep(self) -> bool:
+        """Is its episode still to be opened? It is, by :meth:`open` and :meth:`opened`, or as soon as it is needed."""
+        return self._source is not None
+
+    def open(self) -> Opened | Exception:
+        """Start or copy the episode, which may be done in another thread; how that failed."""
+        assert self._source is not None
         try:
-            self._episode = stage.env.start(task)
-            self._goal = self._episode.goal
-            self._first = self._episode.observation
-            self._tools = tools_text(offered(self._episode))
+            found = self._source()
         except Exception as error:  # an environment's failure is data
-            self._fail(error)
+            return error
+        self._episode = found[0]  # at once: whoever dismisses the play closes it
+        return found
+
+    def opened(self, found: Opened | Exception) -> None:
+        """Go on with what :meth:`open` gave."""
+        self._source = None
+        if isinstance(found, Exception):
+            self._fail(found)
+        else:
+            self._episode, self._goal, self._first, self._tools = found
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why it is over; None while it is not."""
+        self._ready()
+        return self._stop
 
     def request(self, seed: int, step: int) -> Request | None:
         """What to ask the engine next; None once the episode is over (also when the next prompt does not fit)."""
@@ -152,28 +176,29 @@ class Play:
 
         ``draw`` names its samples among all of its task. An environment that cannot be copied is a failed play.
         """
+        self._ready()
         twin = copy.copy(self)
         twin.draw, twin._turns = draw, list(self._turns)
         twin._saved, twin._episode = None, None
-        if self.stop is None:
+        if self._stop is None:
             beat("environment", "copying an episode of task", self.task.id)
             try:
                 if self._saved is None:
                     self._saved = self.episode.snapshot()
-                twin._episode = self._stage.env.restore(self._saved)
+                twin._source = partial(twin._restore, self._saved)
             except Exception as error:  # an environment's failure is data
                 twin._fail(error)
         return twin
 
     def leave(self) -> None:
         """Close the episode of a play that nobody goes on with."""
-        if self.stop is None and self._episode is not None:
+        if self._stop is None and self._episode is not None:
             self._episode.close()
 
     def abandon(self, error: Exception) -> None:
         """Stop as data a play whose environment does not answer. Its episode is not touched: a thread is in it."""
         self._error = f"{type(error).__name__}: {error}"
-        self.stop = Stop.env_error
+        self._source, self._stop = None, Stop.env_error
 
     def dismiss(self) -> None:
         """Close the episode of a play that failed, whose first words count."""
@@ -194,11 +219,26 @@ class Play:
     @property
     def episode(self) -> Episode:
         """The environment's side (for experts, which may look behind the curtain)."""
+        self._ready()
         assert self._episode is not None
         return self._episode
 
+    def _ready(self) -> None:
+        if self.asleep:
+            self.opened(self.open())
+
+    def _start(self) -> Opened:
+        beat("environment", "starting an episode of task", self.task.id)
+        episode = self._stage.env.start(self.task)
+        self._episode = episode  # closed, should it not tell what it offers
+        return episode, episode.goal, episode.observation, tools_text(offered(episode))
+
+    def _restore(self, saved: Any) -> Opened:
+        beat("environment", "copying an episode of task", self.task.id)
+        return self._stage.env.restore(saved), self._goal, self._first, self._tools
+
     def _finish(self, stop: Stop) -> None:
-        self.stop = stop
+        self._stop = stop
         if self._episode is not None:
             self._episode.close()
 

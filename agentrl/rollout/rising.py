@@ -98,6 +98,7 @@ class Rising:
         if not groups[0].valid:
             return groups
         before, path = mean_return(groups[0].valid), x.begin()
+        yield [Leg(path, 0)]  # its episode is opened
         while path.stop is None:
             turn, drawn, rose = len(path.turns), 0, False
             found: list[Candidate] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ class FakeWorker:
         self.all_free = self.lost = self.closed = self.failing = False
 
     def ready(self, timeout_s: float) -> dict[str, Any]:
-        return {"dtype": "float32"}
+        return {"dtype": "float32", "adapter_only": False}
 
     def ask(self, what: str, *args: Any, timeout_s: float) -> Any:
         if self.lost:
@@ -71,7 +71,7 @@ class FakeAgency:
         self.hired.append(FakeWorker(number))
         return self.hired[-1]
 
-    def pack(self, weights: Mapping[str, torch.Tensor], version: int) -> Any:
+    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Any:
         return version
 
     def close(self) -> None: ...

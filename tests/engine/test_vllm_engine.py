@@ -23,7 +23,7 @@ from tests.families import tokenizer
 from tests.test_model import nudge, pretrained
 
 STOPS = (3, 9)
-SETTINGS = VLLM("float32", 64, 64, 32, 0.5, False, True, True)
+SETTINGS = VLLM("float32", 64, 64, 32, 0.5, False, True, True, "merged")
 VOCABULARY = 400
 
 
@@ -146,7 +146,7 @@ def test_an_engine_that_rested_takes_the_next_push(served: Any) -> None:
     engine.rest()
     nudge(policy)
     for ask in (lambda: engine.generate(requests(1), Sampling()), lambda: engine.logprobs([(1, 2)])):
-        with pytest.raises(EngineError, match="rests and holds no weights until the next push"):
+        with pytest.raises(EngineError, match="rests until the next push"):
             ask()
     assert sync.push(policy, engine, 1, True, seen)["sync/canary_gap"] < 1e-5
     assert len(engine.generate(requests(4), Sampling())) == 4
@@ -180,7 +180,7 @@ def test_a_stale_tied_head_is_caught(served: Any, monkeypatch: pytest.MonkeyPatc
     if not policy.module.config.tie_word_embeddings or policy.adapter is not None:
         pytest.skip("the head is not tied, or the embedding is not trained")
     nudge(policy)
-    monkeypatch.setattr(engine, "_tie_again", lambda: None)
+    monkeypatch.setattr(engine._holding, "_tie_again", lambda: None)
     with pytest.raises(EngineError, match="holds other weights"):
         push(policy, engine)
 
@@ -214,11 +214,11 @@ def test_a_head_that_vllm_does_not_serve_is_one_sentence(tmp_path: Path) -> None
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
-def test_rest_and_wake_on_a_gpu(rank: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rank", "lora"), [(0, "merged"), (4, "merged"), (4, "adapter")])
+def test_rest_and_wake_on_a_gpu(rank: int, lora: str, tmp_path: Path) -> None:
     """Memory comes back, weights arrive in the engine that wakes, and it samples what the learner scores alike."""
     source = pretrained(save(tmp_path, tied=True), lora_rank=rank, context_tokens=128)
-    settings = VLLM("bfloat16", 64, 512, 32, 0.3, True, True, True)
+    settings = VLLM("bfloat16", 64, 512, 32, 0.3, True, True, True, lora)
     engine, policy = settings.start(source, "cuda"), source.build("cuda")
     sync = Sync(4, 1e-4, 0.35)
     for version in (1, 2):
