@@ -32,6 +32,8 @@ METHODS = {
     "reinforce_pp": {}, "single_turn": {}, "rltr_grpo": {}, "dpo": {}, "rro": {}, "eto": {}, "ipr": {},
     "fixed_size": {}, "best_of_n": {},
 }  # fmt: skip
+#: the sign of margins that are zero but for rounding before the first update; what depends on the micro-batches
+UNEQUAL = ("learner/pair_accuracy", "learner/padding", "learner/shared")
 ABOUT = {"temperature": 1.0, "steps": 10, "seed": 0}
 
 
@@ -106,7 +108,8 @@ def test_every_method_learns_the_same_in_any_number_of_processes(
             ours = learner(pretrained, parallel, team, micro_tokens=40)
             told = taught(ours, name)
             for each in (told, metrics):
-                each.pop("learner/pair_accuracy", None)  # margins are zero before the first update, but for rounding
+                for key in UNEQUAL:
+                    each.pop(key, None)
             assert told == pytest.approx(metrics, rel=1e-4, abs=1e-6), name
             near(ours, wanted)
         moved, there = learner(pretrained, parallel, team, micro_tokens=40), learner(pretrained)
