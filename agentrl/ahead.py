@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from agentrl.measure import Clock
+from agentrl.peaks import blamed
 from agentrl.types import Group
 
 PATIENCE_S = 5.0  # how long a second Ctrl-C waits for the engine to come to an end
@@ -67,5 +68,6 @@ class Ahead:
 
     def _play(self, play: Play) -> None:
         begin = time.perf_counter()
-        self.ready = play()
+        with blamed("rollout"):
+            self.ready = play()
         self._took = time.perf_counter() - begin

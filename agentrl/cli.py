@@ -7,7 +7,6 @@ the review of a mistyped command line never wait for torch. A user's mistake is 
 from __future__ import annotations
 
 import argparse
-import errno
 import gc
 import json
 import os
@@ -21,7 +20,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from agentrl.disk import reason
 from agentrl.errors import AgentRLError, ConfigError, Interrupted
+from agentrl.interrupt import end_with_parent
 
 USAGE = """agentrl: RL for LLM agents.
 
@@ -61,6 +62,12 @@ COMMANDS: Mapping[str, Command] = {
     "config explain": Command(
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
     ),
+    "doctor": Command(
+        "doctor",
+        "look whether masks, loss, sampling, weights and memory are right, on your model, environment and method",
+        "agentrl.doctor.examine:doctor",
+        lambda got: int(not got["ok"]),
+    ),
     "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
     "view": Command("view", "a run's plays as one HTML page", "agentrl.viewer.view:view", takes="run"),
     "show": Command("show", "a run's plays in the terminal", "agentrl.viewer.show:show", takes="run"),
@@ -72,6 +79,13 @@ COMMANDS: Mapping[str, Command] = {
         many=True,
     ),
     "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
+    "replay": Command(
+        "replay",
+        "learn from a kept batch again (RUN_DIR step=N), bit for bit",
+        "agentrl.replay:replay",
+        lambda got: int(not got["equal"]),
+        takes="run",
+    ),
     "env check": Command(
         "env_tool",
         "look for breaches of the environment contract",
@@ -103,8 +117,6 @@ EXPERIMENT = Command(
 )
 EXPERIMENT_WORDS = ("experiment", "scale", "seeds", "rows", "workers", "out", "dry_run")
 
-# What a user can mend about a disk; any other OSError is a crash.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EIO}
 LIBRARIES = {  # what libraries read when they are imported; what the user has set stays
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_VERBOSITY": "error",
@@ -123,11 +135,12 @@ class Outcome:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command line and exit: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted.
+    """Run one command line and exit: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted, 143 by SIGTERM.
 
     A run that stands still ends elsewhere, with 3 (:mod:`agentrl.watchdog`).
     """
     words = sys.argv[1:] if argv is None else argv
+    end_with_parent()
     gc.disable()  # composing makes many small objects and no garbage worth collecting: 10 % of the time to answer
     if "OMP_WAIT_POLICY" not in os.environ:  # it says the same as GOMP_SPINCOUNT, which would win
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
@@ -166,10 +179,10 @@ def _follow() -> int:
 
 def _disk(error: OSError) -> int:
     """Say in one sentence that a disk is full, read-only or not ours; gives the exit code. Raises any other error."""
-    if error.errno not in DISK:
+    why = reason(error)
+    if why is None:
         raise error
-    where = f"{error.filename}: " if error.filename else ""
-    print(f"agentrl: {where}{error.strerror}; mend that, or choose another folder with run_dir=FOLDER", file=sys.stderr)
+    print(f"agentrl: {why}; mend that, or choose another folder with run_dir=FOLDER", file=sys.stderr)
     return 2
 
 
@@ -221,10 +234,10 @@ def _usage() -> str:
 
 def _run(name: str, rest: list[str]) -> int:
     """Review the overrides, then hand over to Hydra. Gives the exit code."""
+    command = COMMANDS[name]
     args, rest = _flags(rest)
     if args.config_dir:  # YAML and the Python files it names may lie side by side
         sys.path.append(str(Path(args.config_dir).resolve()))
-    command = COMMANDS[name]
     if name == "train" and any(re.match("experiment=(?!null)", word) for word in args.overrides):
         command, rest = EXPERIMENT, _gathered(rest, args)
     runs = not (args.help or args.hydra_help or args.info)
@@ -355,10 +368,8 @@ def _ready(command: Command, cfg: Any) -> Any:
     if command.keeps:
         cfg.run_dir = hydra.runtime.output_dir
         if not cfg.get("resume") and (Path(cfg.run_dir) / "config.yaml").exists():
-            raise ConfigError(
-                f"run_dir={cfg.run_dir}: holds a run already; continue it with resume={cfg.run_dir}, delete it, or "
-                "choose another folder"
-            )
+            more = f"continue it with resume={cfg.run_dir}, " if "resume" in cfg else ""
+            raise ConfigError(f"run_dir={cfg.run_dir}: holds a run already; {more}delete it, or choose another folder")
     if cfg.get("resume"):
         cfg = resumed(cfg, list(hydra.overrides.task))
     check(cfg)

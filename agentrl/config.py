@@ -36,7 +36,8 @@ Config = DictConfig
 
 _HERE = Path(__file__).resolve().parent
 CONF = next((folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir()), _HERE / "conf")
-RESUMABLE = ("steps", "log", "checkpoint", "device", "parallel", "watchdog", "resume")  # what a resumed run may change
+#: what a resumed run may change
+RESUMABLE = ("steps", "log", "checkpoint", "device", "parallel", "watchdog", "guards", "resume")
 
 
 class PluginConfigs(SearchPathPlugin):
@@ -232,8 +233,9 @@ def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
             "may change. Leave the others out, or start a new run."
         )
     with open_dict(saved):
-        for name in {"watchdog", "parallel"} - set(saved):  # a run of a version without it
-            saved[name] = cfg[name]
+        for name in ("watchdog", "guards", "parallel"):  # a run of a version without one
+            if name not in saved:
+                saved[name] = cfg[name]
         for key in given:
             if (group := key.split(".")[0]) in ("log", "parallel"):
                 saved[group] = cfg[group]
@@ -259,7 +261,10 @@ def save(cfg: Config, path: Path) -> None:
 def load(path: Path) -> Config:
     """Read a config written by :func:`save`. Raises ConfigError when there is none."""
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file; expected the config.yaml of a run's folder")
+        raise ConfigError(
+            f"{path}: there is no such file; expected the config.yaml of a run's folder (a run that was ended while it "
+            "was set up has none: give its own command again)"
+        )
     cfg = OmegaConf.load(path)
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"{path}: not a config (expected key: value lines)")

@@ -16,7 +16,7 @@ CHUNK = 1 << 24  # elements at once: bounds the memory to a few hundred MiB
 GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit integer
 
 
-def weights_digest(weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype) -> str:
+def weights_digest(weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype = torch.float32) -> str:
     """32 hex digits over (name, shape, values cast to ``dtype``); the order of the pairs does not matter."""
     digest = hashlib.blake2b(digest_size=16)
     for line in sorted(f"{name} {tuple(tensor.shape)} {_sum(tensor.detach().to(dtype))}\n" for name, tensor in weights):

@@ -8,9 +8,13 @@
      ├─ JudgeError                    a judge gave no verdict: no endpoint, no key, or replies off its grammar
      ├─ ShapeError (ValueError)       two things that must align do not; prints both
      ├─ DivergedError                 loss or gradient is not finite; nothing was learned from it
+     ├─ AlarmError                    a guard that guards.stop names was alarmed; the run was saved
+     ├─ OutOfMemory                   the machine or its GPU had no memory left; names the phase and what to turn
      ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
      ├─ TeamError                     a process that learns with this one died, failed or fell silent
+     ├─ DiskError                     a file cannot be written: the disk is full, read-only or not ours
      └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
+         └─ Terminated                SIGTERM: the same
 
 The command line prints the message alone, without a traceback, and exits with ``exit_code``.
 """
@@ -50,8 +54,20 @@ class DivergedError(AgentRLError):
     """The loss or the gradient is not finite."""
 
 
+class AlarmError(AgentRLError):
+    """A guard that ``guards.stop`` names was alarmed; the run was saved."""
+
+
+class OutOfMemory(AgentRLError):
+    """The machine or its GPU had no memory left; the message names the phase and what to turn."""
+
+
 class CheckpointError(AgentRLError):
     """A checkpoint is incomplete or belongs to another config."""
+
+
+class DiskError(AgentRLError):
+    """A file cannot be written: the disk is full, read-only or not ours."""
 
 
 class TeamError(AgentRLError):
@@ -62,3 +78,9 @@ class Interrupted(AgentRLError):
     """Ctrl-C: the run was saved; the message says how to resume."""
 
     exit_code = 130
+
+
+class Terminated(Interrupted):
+    """SIGTERM: the run was saved; the message says how to resume."""
+
+    exit_code = 143

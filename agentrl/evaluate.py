@@ -45,6 +45,11 @@ class Evaluate:
         """``split`` as a checked word."""
         return self.split  # type: ignore[return-value]
 
+    def owes_val(self, step: int, last: int, updates: int) -> bool:
+        """Is the val panel to be played after ``step`` optimiser steps, of which the last batch made ``updates``? It
+        was last played after ``last``."""
+        return self.every > 0 and last < step and step % self.every < updates
+
     def run(self, stage: Stage, panel: Panel, seed: int) -> Evaluation:
         """Play the panel greedily and sampled."""
         blocks: dict[str, Any] = {}

@@ -29,10 +29,12 @@ from threading import Lock
 from typing import Any
 
 from agentrl import comparison, config
+from agentrl.alone import alone
 from agentrl.comparison import Claim, Column, Left, Published, Source
 from agentrl.config import Config
 from agentrl.errors import ConfigError, Interrupted
 from agentrl.hashes import text_hash
+from agentrl.interrupt import PARENT, Dropped, terminable
 from agentrl.log.curves import curves
 from agentrl.log.files import read_json
 
@@ -262,24 +264,28 @@ def run_all(
             print(f"{job.row}, seed {job.seed}: {how} ({time.perf_counter() - begin:.0f} s)", flush=True)
         return ok
 
-    with ThreadPoolExecutor(workers) as pool:
+    gone = "ended by SIGTERM; finished runs are kept, the same command goes on"
+    with terminable(gone), ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(work, job) for job in todo]
         try:
             oks = [future.result() for future in futures]
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as asked:
             print("\nagentrl: the runs in progress save and end; the same command goes on", flush=True)
-            children.stop()
+            children.stop(signal.SIGTERM if isinstance(asked, Dropped) else signal.SIGINT)
             pool.shutdown(wait=True, cancel_futures=True)
+            if isinstance(asked, Dropped):
+                raise
             raise Interrupted("interrupted; finished runs are kept, the same command goes on") from None
     return [job for job, ok in zip(todo, oks, strict=True) if not ok]
 
 
 class Children:
-    """Processes of ``agentrl``. Each has a session of its own, so that a Ctrl-C reaches it once, by ``stop``."""
+    """Processes of ``agentrl``. Each has a session of its own, so that a Ctrl-C reaches it once, by ``stop``; if this
+    process is killed, they save and end, too (Linux)."""
 
     def __init__(self, flags: Sequence[str], env: Mapping[str, str]) -> None:
         self._flags = tuple(flags)
-        self._env = os.environ | dict(env)
+        self._env = os.environ | {PARENT: str(os.getpid())} | dict(env)
         self._alive: set[subprocess.Popen[bytes]] = set()
         self._lock = Lock()
         self.stopped = False
@@ -299,12 +305,12 @@ class Children:
                 self._alive.remove(child)
         return code == 0
 
-    def stop(self) -> None:
-        """Ask every process to save and end."""
+    def stop(self, number: signal.Signals) -> None:
+        """Ask every process to save and end, by this signal."""
         with self._lock:
             self.stopped = True
             for child in self._alive:
-                child.send_signal(signal.SIGINT)
+                child.send_signal(number)
 
 
 def _complete(job: Job, panels: Mapping[str, Any]) -> bool:
@@ -315,7 +321,9 @@ def _training(job: Job) -> list[str]:
     """The words that begin the run, or go on with it when it was interrupted after a checkpoint."""
     if (job.folder / "config.yaml").is_file() and any((job.folder / "checkpoints").glob("step_*/manifest.json")):
         return ["train", f"resume={job.folder}"]
-    shutil.rmtree(job.folder, ignore_errors=True)
+    if job.folder.is_dir():
+        with alone(job.folder):  # a run whose experiment was killed may still be at its end
+            shutil.rmtree(job.folder)
     return job.command
 
 

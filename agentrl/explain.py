@@ -38,7 +38,7 @@ def explain(cfg: Config) -> dict[str, Any]:
     )
     episodes = int(cfg.tasks_per_step) * rollout.group_size
     batches = learner.batches(int(cfg.steps))
-    shape, place = _shape(pretrained), pretrained.placed(_device(cfg))
+    shape, place = shape_of(pretrained), pretrained.placed(_device(cfg))
     learning = Learning(
         weight_bytes=place.dtype.itemsize,
         compute_bytes=(torch.bfloat16 if place.autocast else place.dtype).itemsize,
@@ -101,7 +101,7 @@ def _device(cfg: Config) -> torch.device:
     return torch.device("cuda") if cfg.explain.gpu_gib else resolve_device(str(cfg.device))
 
 
-def _shape(pretrained: Pretrained) -> Shape:
+def shape_of(pretrained: Pretrained) -> Shape:
     """Of the model, without its weights."""
     module: Any = pretrained.sketch()
     sizes = module.config.get_text_config()

@@ -1,32 +1,111 @@
-"""Ctrl-C and SIGTERM: the batch in progress is finished first."""
+"""Ctrl-C, SIGTERM and the end of a parent: a run comes to a safe point first.
+
+Ctrl-C finishes the batch or evaluation in progress. SIGTERM is what schedulers send some seconds before they end a
+process (Slurm, Kubernetes, spot machines): it drops what is being played, because that can be played again exactly,
+and finishes only what the learner has begun.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from agentrl.errors import Interrupted, Terminated
+
+PARENT = "AGENTRL_PARENT"  # in the environment: the id of a process with which this one ends
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Dropped(KeyboardInterrupt):
+    """SIGTERM came while something was played that can be played again."""
+
+
+class Stop:
+    """Whether a run was asked to end: false until a signal came. ``signal``: its number."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._droppable = False
+
+    def __bool__(self) -> bool:
+        return bool(self.signal)
+
+    @contextmanager
+    def heard(self, end: str = "saving") -> Iterator[None]:
+        """Inside, the first signal is only noted, so that what is in progress is finished, unless it is
+        :meth:`droppable`; what comes then is the caller's ``end``. The second one stops at once."""
+
+        def note(number: int, _frame: Any) -> None:
+            if self:
+                raise KeyboardInterrupt
+            self.signal = number
+            drop = self._urgent and self._droppable
+            with suppress(RuntimeError):  # the signal came in the middle of another print
+                print(f"\nagentrl: {self._told(drop)}, then {end}; Ctrl-C again stops at once", flush=True)
+            if drop:
+                raise Dropped
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def droppable(self) -> Iterator[None]:
+        """Inside, and at its begin, SIGTERM raises :class:`Dropped` at once."""
+        self._droppable = True
+        try:
+            if self._urgent:
+                raise Dropped
+            yield
+        finally:
+            self._droppable = False
+
+    def ended(self, text: str) -> Interrupted:
+        """The error that ends the run, with the exit code of the signal; ``text`` begins with ``interrupted``."""
+        if not self._urgent:
+            return Interrupted(text)
+        return Terminated(text.replace("interrupted", "ended by SIGTERM", 1))
+
+    @property
+    def _urgent(self) -> bool:
+        return self.signal == signal.SIGTERM
+
+    def _told(self, drop: bool) -> str:
+        if drop:
+            return "SIGTERM: dropping what is being played"
+        return "SIGTERM: finishing the optimiser steps" if self._urgent else "finishing this batch or evaluation"
+
 
 @contextmanager
-def stoppable(end: str = "saving") -> Iterator[list[int]]:
-    """Inside, the first Ctrl-C (or SIGTERM) only fills the list, so that the batch in progress is finished; what comes
-    then is the caller's ``end``.
+def terminable(text: str) -> Iterator[None]:
+    """Inside, SIGTERM ends what is done in this thread with ``text``. Raises Terminated."""
 
-    The second one stops at once.
-    """
-    caught: list[int] = []
+    def end(_number: int, _frame: Any) -> None:
+        raise Dropped
 
-    def note(number: int, _frame: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-        with suppress(RuntimeError):  # the signal came in the middle of another print
-            print(f"\nagentrl: finishing this batch or evaluation, then {end}; Ctrl-C again stops at once", flush=True)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        yield caught
+        yield
+    except Dropped:
+        raise Terminated(text) from None
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_with_parent() -> None:
+    """Get SIGTERM when the process ends whose id the environment names (Linux; elsewhere nothing happens)."""
+    parent = os.environ.pop(PARENT, "")
+    if not parent or sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it has gone already
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -8,9 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+from numpy.typing import NDArray
+
+from agentrl.peaks import Peaks, blamed
 from agentrl.types import Explored, Group, Stop, Trajectory
 
 THIRDS = ("initial", "middle", "final")
+SHUFFLES = 4  # deals at random that the information is compared with
 MOST_DRAWN = 8  # the last bin of the histogram of candidates holds all above, too
 
 
@@ -48,6 +53,57 @@ def staleness(used: Sequence[Group], version: int, updates: int) -> dict[str, fl
         return {}
     mean = sum(lag * count for lag, count in zip(lags, tokens, strict=True)) / sum(tokens)
     return {"rollout/staleness": mean, "rollout/staleness_max": max(lags)}
+
+
+def idle_shares(lap: Mapping[str, float], playing_s: float) -> dict[str, float]:
+    """Shares of a batch's time, evaluations left out, in which the engine and the learner had nothing to do.
+
+    ``lap``: seconds by phase since the last batch; ``playing_s``: how long the batch was played, perhaps meanwhile.
+    """
+    whole = sum(seconds for name, seconds in lap.items() if name not in ("setup", "evaluate"))
+    if whole <= 0:
+        return {}
+    played = playing_s + lap.get("refill", 0.0)
+    shares = {"speed/engine_idle": played, "speed/learner_idle": lap.get("learner", 0.0)}
+    return {name: 1.0 - min(1.0, seconds / whole) for name, seconds in shares.items()}
+
+
+def sampled_entropy(played: Sequence[Group]) -> dict[str, float]:
+    """Mean of -log p over the tokens that the engine sampled, by its own logprobs; nothing without any."""
+    plays = [play for group in played for play in group.valid]
+    found = [value for play in plays for turn in play.turns for value in turn.logprobs]
+    return {"rollout/entropy": -statistics.fmean(found)} if found else {}
+
+
+def task_information(played: Sequence[Group], seed: int) -> dict[str, float]:
+    """How much a sampled token tells of the task it was sampled for: their mutual information in nats, by the counts of
+    token ids, less what plays dealt out to the tasks at random would have (small samples tell something by chance).
+
+    About 0: whatever the task, the actions are the same (template collapse), however varied they are. Nothing where
+    fewer than two tasks were played twice.
+    """
+    groups = [[play for play in g.valid if play.tokens] for g in played if g.explored is None]
+    groups = [plays for plays in groups if len(plays) > 1]
+    if len(groups) < 2:
+        return {}
+    plays = [[token for turn in play.turns for token in turn.action_ids] for group in groups for play in group]
+    _, tokens = np.unique(np.concatenate(plays), return_inverse=True)
+    lengths = np.array([len(play) for play in plays])
+    owner = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    rng = np.random.default_rng(seed)
+    found = _shared(np.repeat(owner, lengths), tokens)
+    chance = [_shared(np.repeat(rng.permutation(owner), lengths), tokens) for _ in range(SHUFFLES)]
+    return {"rollout/task_information": found - statistics.fmean(chance)}
+
+
+def _shared(owner: NDArray[np.int64], tokens: NDArray[np.int64]) -> float:
+    """Mutual information in nats of two columns of labels from 0."""
+    width = int(tokens.max()) + 1
+    joint = np.bincount(owner * width + tokens, minlength=(int(owner.max()) + 1) * width).reshape(-1, width)
+    share = joint / joint.sum()
+    apart = share.sum(1, keepdims=True) * share.sum(0, keepdims=True)
+    inside = share > 0
+    return float((share[inside] * np.log(share[inside] / apart[inside])).sum())
 
 
 def reward_metrics(plays: Sequence[Trajectory]) -> dict[str, float]:
@@ -126,9 +182,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 class Clock:
-    """Seconds by phase, summed over the run; ``lap()`` gives what was added since the last lap."""
+    """Seconds by phase, summed over the run; ``lap()`` gives what was added since the last lap. ``memory``: the
+    peaks of each phase."""
 
     def __init__(self) -> None:
+        self.memory = Peaks()
         self.total: dict[str, float] = defaultdict(float)
         self._before: dict[str, float] = {}
         self._earlier = {"all": 0.0, "cpu": 0.0}
@@ -137,10 +195,11 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time of a block under ``name``."""
+        """Count the time of a block under ``name``, and its memory. Raises OutOfMemory where it had none left."""
         begin = time.perf_counter()
         try:
-            yield
+            with self.memory.phase(name), blamed(name):
+                yield
         finally:
             self.total[name] += time.perf_counter() - begin
 

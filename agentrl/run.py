@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,17 +11,22 @@ from typing import Any
 
 from agentrl import config
 from agentrl.ahead import Ahead
-from agentrl.checkpoint import Checkpoints, latest
+from agentrl.checkpoint import Checkpoints, folders, latest
 from agentrl.config import Config
-from agentrl.distributed.member import serve
+from agentrl.digest import weights_digest
 from agentrl.distributed.team import Team
 from agentrl.endpoint import untrainable
 from agentrl.engine.base import Engine
 from agentrl.engine.recorded import Recorded
 from agentrl.errors import ConfigError
 from agentrl.evaluate import Evaluate
-from agentrl.learner import AdamW, Learner
+from agentrl.fits import at_once, require_best, require_weights, require_work
+from agentrl.guards import Guard
+from agentrl.interrupt import Stop
+from agentrl.kept import Kept, forget, keep
+from agentrl.learner import Learner
 from agentrl.log.base import Many, RunFacts, open_logs
+from agentrl.log.files import cut, lengths
 from agentrl.measure import Clock
 from agentrl.methods.base import Method
 from agentrl.model import DISK, IMPORT_S, Policy
@@ -37,16 +42,7 @@ from agentrl.types import Group, Task
 from agentrl.warmstart import Start
 from agentrl.watchdog import beat, patience
 
-#: what only some rollouts give (``Rollout.gives``) and some methods cannot do without -> the choices that give it.
-GIFTS = {
-    "steps": "rollout=rising, fixed_size or along_expert",
-    "expert": "rollout=against_expert or along_expert",
-    "labels": "rollout=single_turn",
-}
-
-
-#: seconds in which an environment must have read its data, and an engine be up (vLLM compiles on a GPU).
-WORLD_S, ENGINE_S = 600.0, 600.0
+WORLD_S, ENGINE_S = 600.0, 600.0  # in which data must be read, and an engine be up (vLLM compiles on a GPU)
 
 
 @dataclass
@@ -96,11 +92,16 @@ class Run(Player):
     past: deque[Group]  # of the last batches, as many as the method draws from
     start: Start | None  # the warm start, if there is one
     team: Team  # the processes that learn together
+    guard: Guard
     ahead: Ahead = field(default_factory=Ahead)
     log: Many = field(default_factory=lambda: Many(()))
+    stop: Stop = field(default_factory=Stop)
     step: int = 0
     episodes: int = 0
     results: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last batch and the evaluations after it
+    validated: int = 0  # the step at which the val panel was last played
+    saved: int | None = None  # the step whose checkpoint holds what is here
 
     @property
     def steps(self) -> int:
@@ -139,13 +140,31 @@ class Run(Player):
         self.episodes += sum(group.spent.episodes for group in groups)
         return groups
 
-    def save(self) -> Path:
-        """A checkpoint from which the run continues exactly."""
+    @contextmanager
+    def droppable(self) -> Iterator[None]:
+        """Play inside; whatever ends it early, the run is then as if nothing had been played. SIGTERM does.
+
+        Raises Dropped.
+        """
+        before = self.tasks.position, self.episodes, self.ahead.ready
+        try:
+            with self.stop.droppable():
+                yield
+        except BaseException:
+            self.tasks.position, self.episodes, self.ahead.ready = before
+            raise
+
+    def save(self) -> None:
+        """A checkpoint from which the run continues exactly, unless there is one of this step. Raises DiskError."""
+        if self.saved == self.step:
+            return
         state = {
             "step": self.step,
             "episodes": self.episodes,
             "position": self.tasks.position,
             "results": self.results,
+            "validated": self.validated,
+            "logs": lengths(self.folder),
             "seconds": self.clock.summary(),
             "ahead": None if self.ahead.ready is None else [group_to_json(group) for group in self.ahead.ready],
             "past": [group_to_json(group) for group in self.past],
@@ -154,7 +173,16 @@ class Run(Player):
         }
         parts = {"learner": self.learner.state_dict(), "run": state}
         with self.clock.phase("save"), patience("disk", "writing a checkpoint", writing_s(self.policy)):
-            return self.checkpoints.save(self.folder, self.step, parts, self.policy.save)
+            self.checkpoints.save(self.folder, self.step, parts, self.policy.save, self.metrics)
+            forget(self.folder, self.checkpoints.keep)
+        self.saved = self.step
+
+    def keep(self, groups: Sequence[Group], metrics: Mapping[str, float] | None = None, error: str = "") -> Path:
+        """Keep what the learner was given for the batch at hand, before ``step`` counts it: with the ``metrics`` that
+        it reported, or with the ``error`` with which it refused. Gives the file."""
+        digest = "" if metrics is None else weights_digest(self.policy.named_weights())
+        start = asdict(self.start) if self.start else None
+        return keep(self.folder, Kept(self.step + self.updates, self.step, groups, digest, metrics or {}, error, start))
 
     def close(self) -> None:
         """Free engine, environment and the other learner processes."""
@@ -193,6 +221,10 @@ class Run(Player):
         self.past.extend(group_from_json(group) for group in state["past"])
         if state["ahead"] is not None:
             self.ahead.ready = [group_from_json(group) for group in state["ahead"]]
+        self.validated, self.saved = state.get("validated", self.step), self.step
+        cut(self.folder, state.get("logs", lengths(self.folder)))
+        self.checkpoints.drop_old(self.folder, self.step)
+        forget(self.folder, self.checkpoints.keep)
 
 
 def writing_s(policy: Policy) -> float:
@@ -239,41 +271,6 @@ def player(cfg: Config, team: Team | None = None) -> Player:
     return Player(cfg, folder, stage, policy, evaluate, chosen, clock, facts)
 
 
-def _require_weights(cfg: Config, method: Method) -> None:
-    """Refuse to learn from older plays without importance weights; pairs are compared, whoever played them. Raises
-    ConfigError."""
-    if int(cfg.max_staleness) and not cfg.learner.tis_cap and "pairs" not in method.needs:
-        raise ConfigError(
-            f"max_staleness={cfg.max_staleness}: plays are then one batch older than the policy that learns from them, "
-            "and nothing makes up for it; set learner.old_logprobs=recompute learner.tis_cap=2.0, or max_staleness=0"
-        )
-
-
-def _require_work(cfg: Config, rollout: Rollout, minibatches: int, method: Method) -> None:
-    """Refuse batches in which a step would have nothing to learn from. Raises ConfigError."""
-    if int(cfg.tasks_per_step) < minibatches:
-        raise ConfigError(
-            f"tasks_per_step={cfg.tasks_per_step}: got fewer tasks than learner.minibatches={minibatches}, so some "
-            "optimiser steps would have no data; ask for more tasks or fewer minibatches"
-        )
-    for thing in sorted(method.needs & GIFTS.keys()):
-        if thing not in rollout.gives:
-            raise ConfigError(
-                f"rollout={cfg.choices.rollout}: it gives no {thing}, which method={cfg.choices.method} learns from; "
-                f"take {GIFTS[thing]}"
-            )
-    if "siblings" in method.needs and rollout.group_size < 2:
-        raise ConfigError(
-            f"rollout: got groups of {rollout.group_size} play, but method={cfg.choices.method} compares the plays "
-            "of a task with each other, expected at least 2; raise rollout.group_size, or use rollout=independent"
-        )
-
-
-def at_once(cfg: Config) -> int:
-    """Requests that the engine computes together: the parts of rollout workers, else its own batch."""
-    return int(cfg.cluster.get("part") or cfg.engine.get("max_batch") or 2**31)
-
-
 @patience("setup", "setting up what learns", IMPORT_S)
 def training_run(cfg: Config, start: Start | None = None) -> Run:
     """Everything training needs, the policy with the weights of the warm start ``start``.
@@ -284,21 +281,13 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     learning = config.build(cfg.learner)
     learning.batches(int(cfg.steps))  # refused now, not after the start of an engine
     method: Method = config.build(cfg.method)
-    _require_work(cfg, rollout, learning.minibatches, method)
-    _require_weights(cfg, method)
-    team: Team = config.build(cfg.parallel).start(serve, str(cfg.device), config.plain(cfg.cluster))
-    try:
-        return _run(cfg, start, team, rollout, learning, method)
-    except BaseException:
-        team.close()
-        raise
-
-
-def _run(cfg: Config, start: Start | None, team: Team, rollout: Rollout, learning: AdamW, method: Method) -> Run:
-    """What is left to build once there is a team."""
-    base = player(cfg, team)
+    require_work(cfg, rollout, learning.minibatches, method)
+    require_weights(cfg, method)
+    checkpoints: Checkpoints = config.build(cfg.checkpoint)
+    base = player(cfg)
     if not base.policy.parameters():
         raise untrainable(str(cfg.choices.model))
+    require_best(checkpoints, base.evaluate)
     if base.evaluate.every:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
@@ -316,17 +305,20 @@ def _run(cfg: Config, start: Start | None, team: Team, rollout: Rollout, learnin
         method=method,
         learner=learning.build(base.policy, **about, team=team),
         sync=config.build(cfg.sync),
-        checkpoints=config.build(cfg.checkpoint),
+        checkpoints=checkpoints,
         tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),
         updates=learning.updates,
         start=start,
         team=team,
+        guard=config.build(cfg.guards).begin(base.folder),
         past=deque(maxlen=method.past_batches * int(cfg.tasks_per_step)),
     )
-    if cfg.resume:
+    if cfg.resume and folders(run.folder):
         run.restore()
+        run.guard.take_up(run.step)
     else:
         run.begin()
+        cut(run.folder, {})  # of a run that was killed before its first checkpoint
     if run.start:
         run.facts["warmstart"] = asdict(run.start)
     run.log = run.open_log(run.steps, run.step)

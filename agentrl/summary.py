@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from agentrl import config
-from agentrl.checkpoint import steps_saved
+from agentrl.checkpoint import folder_of, steps_saved
 from agentrl.errors import AgentRLError
 from agentrl.log.curve import curve
 from agentrl.model import IMPORT_S
@@ -56,8 +56,18 @@ def summary(run: Run, status: str) -> dict[str, Any]:
         "panel_hash": run.panel.hash,
         "time_s": run.clock.summary(),
         "eval": run.results,
+        **({"best": best_of(run)} if run.checkpoints.best else {}),
         "facts": run.facts,
     }
+
+
+def best_of(run: Run) -> dict[str, Any] | None:
+    """The best checkpoint by ``checkpoint.best``; None when no checkpoint has a value."""
+    found = run.checkpoints.best_of(run.folder)
+    if found is None:
+        return None
+    step, value = found
+    return {"metric": run.checkpoints.best, "step": step, "value": value, "path": str(folder_of(run.folder, step))}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -78,12 +88,16 @@ def finish(run: Run, status: str) -> dict[str, Any]:
     """Write summary.json, close the logs, then show the table and draw the curve."""
     result = summary(run, status)
     beat("disk", "writing the summary")
-    run.log.close(result)
-    run.close()
+    try:
+        run.log.close(result)
+    finally:
+        run.close()
     if run.results:
         run.log.note(table(run.results))
+    if best := result.get("best"):
+        run.log.note(f"best checkpoint by {best['metric']}: step {best['step']}, {best['value']:.4g}; {best['path']}")
     drawing = patience("disk", "drawing the learning curve", IMPORT_S)
-    hasty = suppress(AgentRLError, KeyboardInterrupt)  # nothing to draw, or one more Ctrl-C from someone in a hurry
+    hasty = suppress(AgentRLError, KeyboardInterrupt, OSError)  # nothing to draw, someone in a hurry, a full disk
     with drawing, hasty:
         title = f"{run.cfg.choices.method} on {run.cfg.choices.env}, model {run.cfg.choices.model}, seed {run.seed}"
         run.log.note(f"learning curve: {curve(run.folder, title)}")
@@ -91,10 +105,11 @@ def finish(run: Run, status: str) -> dict[str, Any]:
 
 
 def farewell(run: Run) -> str:
-    """What a person who pressed Ctrl-C has to know: how far the run came, what is saved, how to go on."""
+    """What whoever ended the run has to know: how far the run came, what is saved, how to go on."""
     saved = steps_saved(run.folder)
     if not saved:
-        return f"interrupted at step {run.step} of {run.steps}; nothing was saved yet, so a new run starts anew"
+        anew = f"nothing was saved yet; begin again with: agentrl train resume={run.folder}"
+        return f"interrupted at step {run.step} of {run.steps}; {anew}"
     kept = "all saved" if saved[0] == run.step else f"saved up to step {saved[0]}"
     return f"interrupted at step {run.step} of {run.steps}, {kept}; continue with: agentrl train resume={run.folder}"
 

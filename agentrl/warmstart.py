@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -26,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl import checkpoint, config
+from agentrl.alone import draft
 from agentrl.bundled import locate
 from agentrl.config import Config
 from agentrl.envs.base import Env
@@ -150,6 +148,8 @@ class WarmStart:
                 "learner.critic_gradient": False,
                 "warmstart": {"_target_": "agentrl.warmstart.NoWarmStart"},
                 "checkpoint.every": 0,
+                "checkpoint.best": None,
+                "checkpoint.batches": False,
                 "eval.every": 0,
                 "log": {"files": {"_target_": "agentrl.log.files.Files", "trajectories": 1.0, "limit_mib": 64.0}},
                 "choices.method": "sft",
@@ -180,21 +180,17 @@ class WarmStart:
         return Path(self.folder).expanduser().resolve() / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _make(self, cfg: Config, about: Mapping[str, Any], target: Path, learn: Learn) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".draft_{target.name}_"))
         begin = time.perf_counter()
-        try:
-            learn(self.derived(cfg, draft))
-            config.save(self.derived(cfg, target), draft / "config.yaml")
+        with draft(target) as folder:
+            learn(self.derived(cfg, folder))
+            config.save(self.derived(cfg, target), folder / "config.yaml")
             seconds = round(time.perf_counter() - begin, 3)
-            checkpoint.seal(draft, self.steps, {"warmstart": {"seconds": seconds, "about": json_able(about)}})
-            os.chmod(draft, 0o755)
-            draft.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another run made the same one first, and that one is used
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            checkpoint.seal(folder, self.steps, {"warmstart": {"seconds": seconds, "about": json_able(about)}})
+            try:
+                folder.rename(target)
+            except OSError:
+                if not target.is_dir():  # else another run made the same one first, and that one is used
+                    raise
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from agentrl.checkpoint import Checkpoints, flatten, folder_of, folders, latest, load, unflatten
+from agentrl.checkpoint import Checkpoints, clear, folder_of, folders, latest, load
 from agentrl.errors import CheckpointError
+from agentrl.nests import flatten, unflatten
 
 
 def save_model(folder: Path) -> None:
@@ -78,6 +80,29 @@ def test_old_checkpoints_are_dropped(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step, keep=2)
     assert [folder.name for folder in folders(tmp_path)] == ["step_000003", "step_000002"]
+
+
+def test_a_damaged_newer_one_does_not_push_out_the_good_ones(tmp_path: Path) -> None:
+    """The run went on from step 1, since 5 does not verify; a checkpoint of step 2 must not be dropped for it."""
+    save(tmp_path, 1)
+    (save(tmp_path, 5) / "learner.safetensors").unlink()
+    assert latest(tmp_path, lambda _: None).step == 1
+    save(tmp_path, 2, keep=1)
+    assert latest(tmp_path, lambda _: None).step == 2
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    """A checkpoint that had stepped aside comes back, unless its successor is there; drafts and dropped ones go."""
+    for step in (1, 2):
+        folder = save(tmp_path, step)
+        shutil.copytree(folder, folder.with_name(f".old_{folder.name}"))
+    for name in (".draft_x", ".drop_step_000001"):
+        (tmp_path / "checkpoints" / name).mkdir()
+    shutil.rmtree(folder_of(tmp_path, 2))
+    assert clear(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_000001", "step_000002"]
+    assert load(folder_of(tmp_path, 2)).step == 2
+    assert not clear(tmp_path / "nothing")
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:

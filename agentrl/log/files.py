@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,9 @@ from agentrl.log.base import Advantages, Outlooks, RunFacts
 from agentrl.types import Group, Trajectory
 
 MIB = 1024 * 1024
+#: files of a run's folder to which lines are only ever added: what a killed run wrote after its checkpoint is cut off.
+LINES = ("metrics.jsonl", "trajectories.jsonl", "evaluations.jsonl", "calls.jsonl", "notes.txt")
+FULL = "trajectories.jsonl: full at"  # begins the note of it
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class FileLog:
         self._metrics = _reopen(run.run_dir / "metrics.jsonl", keep)
         self._trajectories = _reopen(run.run_dir / "trajectories.jsonl", keep)
         self._evaluations = _reopen(run.run_dir / "evaluations.jsonl", keep)
-        self._full = False
+        self._full = FULL in _text(run.run_dir / "notes.txt")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         numbers = {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
@@ -76,9 +80,9 @@ class FileLog:
             file.write(text + "\n")
 
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
-        self._metrics.close()
-        self._trajectories.close()
-        self._evaluations.close()
+        with ExitStack() as all_of_them:  # even if one cannot be written
+            for file in (self._metrics, self._trajectories, self._evaluations):
+                all_of_them.callback(file.close)
         if summary is not None:
             write_json(self._folder / "summary.json", summary)
 
@@ -86,9 +90,7 @@ class FileLog:
         text = json.dumps(line, ensure_ascii=False) + "\n"
         if self._trajectories.tell() + len(text) > self._settings.limit_mib * MIB and not self._full:
             self._full = True
-            self.note(
-                f"trajectories.jsonl: full at log.files.limit_mib={self._settings.limit_mib:g}; no more are written"
-            )
+            self.note(f"{FULL} log.files.limit_mib={self._settings.limit_mib:g}; no more are written")
         if not self._full:
             self._trajectories.write(text)
 
@@ -175,6 +177,29 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return lines
+
+
+def lengths(folder: Path) -> dict[str, int]:
+    """Bytes of each of :data:`LINES` that a run's folder holds, down to the disk."""
+    found = {}
+    for path in (folder / name for name in LINES):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                found[path.name] = os.fstat(file.fileno()).st_size
+    return found
+
+
+def cut(folder: Path, kept: Mapping[str, int]) -> None:
+    """Cut each of :data:`LINES` to what :func:`lengths` once found; what is shorter stays as it is."""
+    for name in LINES:
+        path, length = folder / name, kept.get(name, 0)
+        if path.is_file() and path.stat().st_size > length:
+            os.truncate(path, length)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _reopen(path: Path, keep: int) -> IO[str]:

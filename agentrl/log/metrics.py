@@ -102,6 +102,10 @@ explore/candidates_max       most candidates of a step                          
 explore/repeated             share of candidates that took over the estimate of an equal one        ; share    ; mean
 explore/stuck                share of steps in which no candidate rose                              ; share    ; mean
 explore/path_return          mean process reward at the end of the explored trajectories            ; reward   ; max
+rollout/entropy              mean -log p of the tokens that the engine sampled: estimates the entropy  ; nat      ; last
+rollout/task_information     what sampled tokens tell of their task; 0 = template collapse           ; nat      ; last
+speed/engine_idle            share of a batch's time in which the engine does not play                ; share    ; mean
+speed/learner_idle           share of a batch's time in which the learner does not learn              ; share    ; mean
 speed/tokens                 sampled tokens per second of playing, refill included                  ; tokens/s ; mean
 memory/rss                   largest resident memory of this process so far                         ; MiB      ; max
 sync/canary_gap              largest |learner - engine| logprob of the canaries after a push        ; nat      ; max
@@ -118,6 +122,13 @@ for _n in range(1, 9):
 for _third in ("initial", "middle", "final"):
     define(f"explore/rising_{_third}", f"share of rising first candidates, {_third} third of trajectories", "share")
 
+ALARMS = (
+    "entropy_low", "entropy_high", "sameness", "mismatch", "mismatch_kl", "truncated", "failed", "flat", "idle",
+    "slower",
+)  # fmt: skip
+for _alarm in ALARMS:
+    define(f"alarm/{_alarm}", f"the figure at which alarm {_alarm} rang: docs/troubleshooting.md", "1", Best.max)
+
 PANELS = ("val", "before", "after", "eval")  # every eval.every steps; before and after training; agentrl eval
 for _panel in PANELS:
     for _decoding in ("greedy", "sampled"):
@@ -130,3 +141,5 @@ for _panel in PANELS:
 PHASES = ("setup", "rollout", "refill", "learner", "sync", "evaluate", "log", "save")
 for _phase in PHASES:
     define(f"time/{_phase}", f"seconds spent in {_phase} since the previous step", "s", Best.mean)
+    define(f"memory/peak_{_phase}", f"most resident memory of this process in {_phase}", "MiB", Best.max)
+    define(f"memory/gpu_peak_{_phase}", f"most memory of PyTorch on its GPU in {_phase}", "MiB", Best.max)
