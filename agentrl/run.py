@@ -14,6 +14,7 @@ from agentrl.ahead import Ahead
 from agentrl.checkpoint import Checkpoints, folders, latest
 from agentrl.config import Config
 from agentrl.digest import weights_digest
+from agentrl.distributed.member import serve
 from agentrl.distributed.team import Team
 from agentrl.endpoint import untrainable
 from agentrl.engine.base import Engine
@@ -24,7 +25,7 @@ from agentrl.fits import at_once, require_best, require_weights, require_work
 from agentrl.guards import Guard
 from agentrl.interrupt import Stop
 from agentrl.kept import Kept, forget, keep
-from agentrl.learner import Learner
+from agentrl.learner import AdamW, Learner
 from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.log.files import cut, lengths
 from agentrl.measure import Clock
@@ -283,8 +284,18 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     method: Method = config.build(cfg.method)
     require_work(cfg, rollout, learning.minibatches, method)
     require_weights(cfg, method)
+    team: Team = config.build(cfg.parallel).start(serve, str(cfg.device), config.plain(cfg.cluster))
+    try:
+        return _run(cfg, start, team, rollout, learning, method)
+    except BaseException:
+        team.close()
+        raise
+
+
+def _run(cfg: Config, start: Start | None, team: Team, rollout: Rollout, learning: AdamW, method: Method) -> Run:
+    """What is left to build once there is a team."""
     checkpoints: Checkpoints = config.build(cfg.checkpoint)
-    base = player(cfg)
+    base = player(cfg, team)
     if not base.policy.parameters():
         raise untrainable(str(cfg.choices.model))
     require_best(checkpoints, base.evaluate)
