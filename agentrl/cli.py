@@ -155,6 +155,8 @@ def main(argv: list[str] | None = None) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:  # it says the same as GOMP_SPINCOUNT, which would win
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     os.environ.update({name: value for name, value in LIBRARIES.items() if name not in os.environ})
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0":
+        raise SystemExit(_follow())
     try:
         if "-sc" in words or "--shell-completion" in words:
             _complete(words)
@@ -172,6 +174,17 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(141) from None
     except OSError as error:
         raise SystemExit(_disk(error)) from None
+
+
+def _follow() -> int:
+    """A process of torchrun that does not lead does what the one that does says, whatever its command line."""
+    from agentrl.distributed.member import serve
+    from agentrl.distributed.parallel import launched
+
+    place = launched()
+    assert place is not None
+    serve(place)
+    return 0
 
 
 def _disk(error: OSError) -> int:

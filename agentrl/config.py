@@ -36,7 +36,8 @@ Config = DictConfig
 
 _HERE = Path(__file__).resolve().parent
 CONF = next((folder for folder in (_HERE / "conf", _HERE.parent / "conf") if folder.is_dir()), _HERE / "conf")
-RESUMABLE = ("steps", "log", "checkpoint", "device", "watchdog", "guards", "resume")  # what a resumed run may change
+#: what a resumed run may change
+RESUMABLE = ("steps", "log", "checkpoint", "device", "parallel", "watchdog", "guards", "resume")
 
 
 class PluginConfigs(SearchPathPlugin):
@@ -218,7 +219,8 @@ def build(node: Config) -> Any:
 
 
 def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
-    """The config of the run ``cfg.resume``, changed by ``overrides`` of words in ``RESUMABLE`` (``log`` as a whole).
+    """The config of the run ``cfg.resume``, changed by ``overrides`` of words in ``RESUMABLE`` (``log`` and
+    ``parallel`` as a whole).
 
     Raises ConfigError if there is no such run, or if ``overrides`` change anything else.
     """
@@ -233,12 +235,12 @@ def resumed(cfg: Config, overrides: Sequence[str]) -> Config:
             "may change. Leave the others out, or start a new run."
         )
     with open_dict(saved):
-        for name in ("watchdog", "guards"):  # a run of a version without one
+        for name in ("watchdog", "guards", "parallel"):  # a run of a version without one
             if name not in saved:
                 saved[name] = cfg[name]
         for key in given:
-            if key.split(".")[0] == "log":
-                saved.log = cfg.log
+            if (group := key.split(".")[0]) in ("log", "parallel"):
+                saved[group] = cfg[group]
             else:
                 OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
         saved.resume = saved.run_dir = str(folder)

@@ -11,6 +11,7 @@
      ├─ AlarmError                    a guard that guards.stop names was alarmed; the run was saved
      ├─ OutOfMemory                   the machine or its GPU had no memory left; names the phase and what to turn
      ├─ CheckpointError               a checkpoint is incomplete or belongs to another config
+     ├─ TeamError                     a process that learns with this one died, failed or fell silent
      ├─ DiskError                     a file cannot be written: the disk is full, read-only or not ours
      └─ Interrupted                   Ctrl-C: the run was saved; the message says how to resume
          └─ Terminated                SIGTERM: the same
@@ -67,6 +68,10 @@ class CheckpointError(AgentRLError):
 
 class DiskError(AgentRLError):
     """A file cannot be written: the disk is full, read-only or not ours."""
+
+
+class TeamError(AgentRLError):
+    """A process that learns with this one died, failed or fell silent."""
 
 
 class Interrupted(AgentRLError):

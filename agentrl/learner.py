@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 from agentrl.batch import Batch, Layout, Outputs
 from agentrl.critic import Critic
-from agentrl.errors import CheckpointError, ConfigError, DivergedError
+from agentrl.distributed.team import Alone, Team, deal
+from agentrl.distributed.tensors import is_share, spread_into, whole
+from agentrl.errors import CheckpointError, ConfigError, DivergedError, TeamError
 from agentrl.methods.base import Method
 from agentrl.ops import masked_sum, truncated_importance
 from agentrl.ranges import require_positive
@@ -39,6 +41,7 @@ from agentrl.watchdog import beat
 if TYPE_CHECKING:
     from agentrl.model import Policy, Scorer
 
+FULL_LR = 1e-6  # the rate of conf/learner/full.yaml; adapters that learn no faster are a mistake
 IDENTITY_TOLERANCE = 1e-3  # nats; how far an unchanged policy may differ from itself between two forward passes
 
 
@@ -86,6 +89,7 @@ class AdamW:
     mismatch_limit: float
     critic_lr: float
     critic_gradient: bool
+    offload: bool = False  # runs of versions without it go on
 
     def __post_init__(self) -> None:
         require_positive(self, "learner", "lr", "critic_lr", "max_grad_norm")
@@ -96,9 +100,10 @@ class AdamW:
                 "set learner.old_logprobs=recompute or learner.tis_cap=0"
             )
 
-    def build(self, policy: Policy, *, temperature: float, steps: int, seed: int) -> Learner:
-        """A learner of this policy; ``temperature`` is the rollout's, ``steps`` the batches of the whole run."""
-        return Learner(self, policy, temperature=temperature, steps=steps, seed=seed)
+    def build(self, policy: Policy, *, temperature: float, steps: int, seed: int, team: Team | None = None) -> Learner:
+        """A learner of this policy; ``temperature`` is the rollout's, ``steps`` the batches of the whole run, ``team``
+        those who learn with it (None: nobody)."""
+        return Learner(self, policy, team or Alone(), temperature=temperature, steps=steps, seed=seed)
 
     @property
     def updates(self) -> int:
@@ -131,9 +136,11 @@ class Learner:
     (:mod:`agentrl.seen`): ``[group][valid play]`` arrays ``[2, tokens]`` of logprobs and entropies.
     """
 
-    def __init__(self, config: AdamW, policy: Policy, *, temperature: float, steps: int, seed: int) -> None:
+    def __init__(self, config: AdamW, policy: Policy, team: Team, *, temperature: float, steps: int, seed: int) -> None:
         self.config = config
         self.policy = policy
+        self._team = team
+        team.seat("learner", self)
         self.step = 0
         self.moved = False
         self.advantages: list[list[NDArray[np.float32]]] = []
@@ -147,7 +154,7 @@ class Learner:
         self._reference: Scorer | None = None
         self._critic: Critic | None = None
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
-        self._device = self._parameters[0].device
+        self._device = policy.device if team.lockstep else self._parameters[0].device
         self._optimizer = torch.optim.AdamW(
             self._parameters,
             lr=config.lr,
@@ -156,8 +163,27 @@ class Learner:
             fused=True,
         )
 
+    def cautions(self) -> list[str]:
+        """Settings that are allowed and hardly ever meant, a line each."""
+        lr, found = self.config.lr, []
+        if self.policy.adapter is not None and lr <= FULL_LR:
+            found.append(
+                f"warning: learner.lr={lr:g} is a rate for full weights, at which adapters hardly learn; take "
+                "learner=lora (2e-5), or learner.lr=1e-5 and above"
+            )
+        if self.policy.adapter is None and self.policy.dtype == torch.bfloat16:
+            found.append(
+                "warning: model.dtype=bfloat16 keeps 8 bits of each weight, which round most of a small step away; "
+                "take model.dtype=mixed (float32 weights, bfloat16 compute)"
+            )
+        return found
+
     def anchor(self) -> None:
         """Make the policy as it is now the reference of the KL term (done by the first batch that needs it)."""
+        self._team.tell("learner.keep_reference")
+
+    def keep_reference(self) -> None:
+        """This process's part of :meth:`anchor`."""
         self._reference = self.policy.reference()
 
     def learn(self, groups: Sequence[Group], method: Method, version: int | None = None) -> dict[str, float]:
@@ -185,7 +211,9 @@ class Learner:
         order = [groups[place] for place in places]
         parts = self.config.minibatches
         bounds = [(i * len(order) // parts, (i + 1) * len(order) // parts) for i in range(parts)]
-        self._begin()
+        self._team.tell("learner.begin", self.step)
+        self.moved = False
+        self._on_policy = True
 
         def weights(layout: Layout) -> torch.Tensor:
             """The method's, each share of the groups by itself."""
@@ -218,54 +246,124 @@ class Learner:
         told = {place: [found.get(next(number), none) for _ in groups[place].valid] for place in self._places}
         return [told[place] for place in range(len(groups))]
 
-    def _begin(self) -> None:
-        """Another batch of groups: its learning rates, and nothing moved yet."""
-        factor = self.config.factor(self.step, self._steps)
+    def begin(self, step: int) -> None:
+        """Another batch of groups, after ``step`` of them: its learning rates."""
+        factor = self.config.factor(step, self._steps)
         for group in self._optimizer.param_groups:
             group["lr"] = self.config.lr * factor
         if self._critic is not None:
             self._critic.set_lr(self.config.critic_lr * factor)
-        self.step += 1
-        self.moved = False
-        self._on_policy = True
+        self.step = step + 1
 
     def update(self, batch: Batch, method: Method) -> dict[str, float]:
-        """One optimiser step on one batch of :meth:`collate`. Raises DivergedError.
+        """One optimiser step on one batch of :meth:`collate`. Raises DivergedError, TeamError.
 
         The metrics of the mismatch between learner and engine are reported while the policy is still the one that
         played, for the tokens that it played itself.
         """
         pairs = "pairs" in method.needs
-        tally = Tally(on_policy=self._on_policy, pairs=pairs)
-        self.policy.train()
         shared = self.policy.shares(batch.input_ids.shape[1])
-        for part in micro_batches(batch, self.config.micro_tokens, shared, whole_groups=pairs):
-            beat("learner", "a micro-batch of batch", str(self.step))
-            self._backward(part, method, tally)
-        self.policy.eval()
-        beat("learner", "the optimiser step of batch", str(self.step))
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
-        metrics = tally.metrics()
+        parts = micro_batches(batch, self._micro_tokens(batch), shared, whole_groups=pairs)
+        shares = self._shared(parts)
+        most = max(map(len, shares))
+        (tally, _), *others = self._team.each("learner.gradient", [(s, most, method, self._on_policy) for s in shares])
+        for other, seen in others:
+            tally.take_in(other)
+            self._seen.take_in(seen)
+        norms: list[float] = self._team.each("learner.add_up", [()] * self._team.size)
+        norm = norms[0]
+        metrics: dict[str, float] = tally.metrics()
         self._refuse(batch, metrics, norm)
-        if self._critic is not None:
-            metrics["learner/critic_grad_norm"] = self._critic.step(self.config.max_grad_norm)
+        if set(norms) != {norm}:
+            raise TeamError(
+                f"learner: the processes found gradient norms {', '.join(map(str, norms))} for the same gradient; they "
+                "no longer hold equal weights. Resume from the last checkpoint; if it comes again, this is a bug"
+            )
         skipped = norm == 0.0
+        critic_norm = self._team.tell("learner.move", not skipped)
+        if critic_norm is not None:
+            metrics["learner/critic_grad_norm"] = critic_norm
         if not skipped:
-            self._optimizer.step()
             self.moved = True
             self._on_policy = False
-        self._optimizer.zero_grad(set_to_none=True)
         lr = float(self._optimizer.param_groups[0]["lr"])
         return metrics | {"learner/grad_norm": norm, "learner/lr": lr, "learner/skipped_steps": float(skipped)}
 
+    def _micro_tokens(self, batch: Batch) -> int:
+        """Most padded tokens of a micro-batch: what the config says, or fewer, so that every process has some."""
+        tokens = int(batch.attention_mask.sum())
+        return min(self.config.micro_tokens, max(1, -(-tokens // self._team.size)))
+
+    def _shared(self, parts: Sequence[Batch]) -> list[list[Batch]]:
+        """The parts of each process."""
+        costs = [part.input_ids.numel() for part in parts]
+        return [[parts[i] for i in share] for share in deal(costs, self._team.size)]
+
+    def gradient(self, parts: Sequence[Batch], most: int, method: Method, on_policy: bool) -> tuple[Tally, Seen]:
+        """This process's share of a gradient; ``most``: the micro-batches of the process that has most. Gives what it
+        counted and what the policy thought."""
+        if self._team.rank:
+            self._seen = Seen((), (), ())
+        tally = Tally(on_policy=on_policy, pairs="pairs" in method.needs)
+        self.policy.train()
+        for part in parts:
+            beat("learner", "a micro-batch of batch", str(self.step))
+            self._backward(part, method, tally)
+        for _ in range(most - len(parts) if self._team.lockstep else 0):
+            self._idle(self.policy).logprobs.sum().mul(0.0).backward()  # type: ignore[no-untyped-call]
+        self.policy.eval()
+        return tally, self._seen
+
+    def _idle(self, model: Scorer) -> Outputs:
+        """A forward pass over nothing, so that the others can make theirs with this process's share of the weights."""
+        ids = torch.zeros(1, 2, dtype=torch.int64, device=self._device)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        return model.outputs(ids, mask, mask, self._temperature, self.config.chunk_tokens)
+
+    def add_up(self) -> float:
+        """Sum the gradients over all processes, and cut them to the largest norm; gives their norm."""
+        beat("learner", "adding up the gradients of batch", str(self.step))
+        self._team.add_up(p for p in self._parameters if not is_share(p))
+        if self._critic is not None:
+            self._team.add_up(self._critic.head.parameters())
+        return float(whole(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm)))
+
+    def move(self, moving: bool) -> float | None:
+        """The step of this process's optimisers, if ``moving`` that of the policy too; gives the critic's norm."""
+        beat("learner", "the optimiser step of batch", str(self.step))
+        norm = None if self._critic is None else self._critic.step(self.config.max_grad_norm)
+        if moving:
+            self._house(self._parameters[0].device)
+            self._optimizer.step()
+            self._house(torch.device("cpu"))
+        self._optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _house(self, device: torch.device) -> None:
+        """Where the moments are from now on, if they rest in host memory between steps."""
+        for state in self._optimizer.state.values() if self.config.offload else ():
+            state.update({name: value.to(device) for name, value in state.items() if value.dim()})
+
     def state_dict(self) -> dict[str, Any]:
         """What exact continuation needs beside the policy's weights: ``optimizer`` (as torch has it), ``step``, and
-        ``critic`` (its weights and its own optimiser) where there is one.
+        ``critic`` (its weights and its own optimiser) where there is one. The same for any number of processes.
 
         The reference of a KL term is not in it: call :meth:`anchor` on the policy the run started from.
         """
-        state = {"optimizer": self._optimizer.state_dict(), "step": self.step}
+        state = {"optimizer": self._team.tell("learner.moments"), "step": self.step}
         return state if self._critic is None else state | {"critic": self._critic.state_dict()}
+
+    def moments(self) -> dict[str, Any] | None:
+        """The optimiser's state, gathered where the learner leads."""
+        found = self._optimizer.state_dict()
+        leads = self._team.rank == 0
+        kept: dict[int, dict[str, torch.Tensor]] = {}
+        for number, values in sorted(found["state"].items()):
+            beat("disk", "gathering the optimiser's state")
+            full = {name: whole(value) for name, value in sorted(values.items())}
+            if leads:
+                kept[number] = {name: value.cpu() for name, value in full.items()}
+        return {"state": kept, "param_groups": found["param_groups"]} if leads else None
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was taken. Raises CheckpointError when it belongs to another model."""
@@ -275,11 +373,35 @@ class Learner:
                 f"checkpoint: the optimiser state has {saved} tensors, this policy trains {len(self._parameters)}; "
                 "resume with the model and learner settings of the run that wrote it"
             )
-        self._optimizer.load_state_dict(dict(state["optimizer"]))
-        self.step = int(state["step"])
-        if "critic" in state:
-            self._critic = self._new_critic()
-            self._critic.load_state_dict(state["critic"])
+        moments = state["optimizer"]["state"]
+        about = {
+            "names": {number: {name: list(value.shape) for name, value in v.items()} for number, v in moments.items()},
+            "param_groups": state["optimizer"]["param_groups"],
+            "step": int(state["step"]),
+            "critic": state.get("critic"),
+        }
+        self._team.each("learner.take", [(about, moments if rank == 0 else {}) for rank in range(self._team.size)])
+
+    def take(self, about: Mapping[str, Any], moments: Mapping[int, Mapping[str, torch.Tensor]]) -> None:
+        """This process's part of :meth:`load_state_dict`: its shares of the leader's ``moments``."""
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for number, names in sorted(about["names"].items()):
+            state[number] = {}
+            for name, shape in sorted(names.items()):
+                like = self._parameters[number].detach() if shape else torch.zeros((), device=self._device)
+                share = torch.zeros_like(like)
+                spread_into(self._team, share, moments.get(number, {}).get(name), self._device)
+                state[number][name] = share
+        self._optimizer.load_state_dict({"state": state, "param_groups": about["param_groups"]})
+        self.step = about["step"]
+        if about["critic"] is not None:
+            self.have_critic()
+            assert self._critic is not None
+            self._critic.load_state_dict(about["critic"])
+
+    def have_critic(self) -> None:
+        """A new critic."""
+        self._critic = self._new_critic()
 
     def _new_critic(self) -> Critic:
         c = self.config
@@ -296,9 +418,9 @@ class Learner:
         """Add what costs a forward pass of its own: the policy's logprobs and values, the reference's logprobs."""
         recompute = self.config.old_logprobs == OldLogprobs.recompute
         if "values" in method.needs and self._critic is None:
-            self._critic = self._new_critic()
+            self._team.tell("learner.have_critic")
         if recompute or method.needs & {"values", "round_logprobs"}:
-            own = self._pass(self.policy, batch)
+            own = self._pass("policy", batch)
             batch = replace(
                 batch,
                 old_logprobs=own.logprobs if recompute else batch.old_logprobs,
@@ -308,8 +430,7 @@ class Learner:
         if "ref_logprobs" in method.needs:
             if self._reference is None:
                 self.anchor()
-            assert self._reference is not None
-            batch = replace(batch, ref_logprobs=self._pass(self._reference, batch).logprobs)
+            batch = replace(batch, ref_logprobs=self._pass("reference", batch).logprobs)
         return batch
 
     def _credit(self, batch: Batch, method: Method) -> Batch:
@@ -321,19 +442,36 @@ class Learner:
         weights = truncated_importance(batch.old_logprobs, played, self.config.tis_cap)
         return replace(batch, advantages=batch.advantages * weights)
 
-    @torch.no_grad()
-    def _pass(self, model: Scorer, batch: Batch) -> Outputs:
-        """What a model says of a batch, without gradient, ``[batch, seq]``: logprobs, and the policy's values."""
+    def _pass(self, model: str, batch: Batch) -> Outputs:
+        """What ``policy`` or ``reference`` says of a batch, without gradient, ``[batch, seq]``: logprobs, and the
+        policy's values."""
         logprobs = torch.zeros(batch.input_ids.shape, device=self._device)
         values = torch.zeros_like(logprobs)
-        for part in micro_rows(batch, self.config.micro_tokens, self.policy.shares(batch.input_ids.shape[1])):
-            beat("learner", "a forward pass over batch", str(self.step))
-            out = self._outputs(model, take(batch, part))
-            logprobs[part, : out.logprobs.shape[1]] = out.logprobs.float()
-            if out.values is not None:
-                values[part, : out.values.shape[1]] = out.values
-        spread = values[batch.unique] if model is self.policy and self._critic is not None else None
+        rows = micro_rows(batch, self._micro_tokens(batch), self.policy.shares(batch.input_ids.shape[1]))
+        parts = [take(batch, part) for part in rows]
+        hands = deal([part.input_ids.numel() for part in parts], self._team.size)
+        most = max(map(len, hands))
+        told = self._team.each("learner.look", [(model, [parts[i] for i in hand], most) for hand in hands])
+        for hand, answers in zip(hands, told, strict=True):
+            for i, out in zip(hand, answers, strict=True):
+                logprobs[rows[i], : out.logprobs.shape[1]] = out.logprobs.float()
+                if out.values is not None:
+                    values[rows[i], : out.values.shape[1]] = out.values
+        spread = values[batch.unique] if model == "policy" and self._critic is not None else None
         return Outputs(logprobs[batch.unique], torch.zeros_like(logprobs)[batch.unique], spread)
+
+    @torch.no_grad()
+    def look(self, name: str, parts: Sequence[Batch], most: int) -> list[Outputs]:
+        """This process's share of a pass without gradient, as :meth:`gradient`."""
+        model = self.policy if name == "policy" else self._reference
+        assert model is not None
+        found = []
+        for part in parts:
+            beat("learner", "a forward pass over batch", str(self.step))
+            found.append(self._outputs(model, part))
+        for _ in range(most - len(parts) if self._team.lockstep else 0):
+            self._idle(model)
+        return found
 
     def _outputs(self, model: Scorer, batch: Batch) -> Outputs:
         """Of the distinct rows, ``[unique_rows, seq]``."""
@@ -364,6 +502,8 @@ class Learner:
             for end, gradient in zip(ends, gradients, strict=True)
             if gradient is not None and bool(gradient.any())
         ]
+        if not wanted and self._team.lockstep:
+            wanted = [(distinct.logprobs, torch.zeros_like(distinct.logprobs))]
         if wanted:
             torch.autograd.backward([end for end, _ in wanted], [gradient for _, gradient in wanted])
 

@@ -8,9 +8,9 @@ once, the output head only at positions that predict trained tokens, in chunks, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,9 @@ class Placement:
         return f"{self.device}, {name}" + (" weights, bfloat16 compute" if self.autocast else "")
 
 
+Parts = tuple[Any, Chat, Placement, Any]  # Hugging Face module, chat, placement, the module's peft wrapper or None
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """A pretrained model and how to hold it. Fields and their units are explained in ``conf/model/tiny.yaml``."""
@@ -60,6 +63,7 @@ class Pretrained:
     lora_rank: int
     lora_alpha: int
     lora_targets: list[str]
+    lora_rslora: bool = False  # runs of versions without it go on
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -87,16 +91,27 @@ class Pretrained:
 
     def build(self, device: str, seed: int = 0) -> Policy:
         """Load the weights for training. ``seed`` initialises new adapters. Raises ConfigError."""
-        place = self.place(device)
+        return Policy(*self.parts(device, seed))
+
+    def parts(self, device: str, seed: int, empty: bool = False, computes: Placement | None = None) -> Parts:
+        """What a :class:`Policy` is made of: module, chat, placement, peft wrapper. Raises ConfigError.
+
+        ``empty``: all weights are zero, since another process has them; ``computes``: where it will, if not on
+        ``device``.
+        """
+        place = computes or self.place(device)
+        here = replace(place, device=resolve_device(device))
         with patience("setup", "loading the model", loading_s(locate(self.path))):
-            module, adapter = _load(locate(self.path), place, self.attention, trainable=True)
+            module, adapter = (_skeleton if empty else _load)(locate(self.path), here, self.attention, True)
         if self.lora_rank and adapter is None:
             adapter = _add_lora(module, self, seed)
+        if empty:
+            _zeros(module, here.device)
         if self.gradient_checkpointing:
             module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             if adapter is not None:
                 module.enable_input_require_grads()
-        return Policy(module, self.chat(), place, adapter)
+        return module, self.chat(), place, adapter
 
     def module(self, device: str, dtype: torch.dtype) -> nn.Module:
         """The bare Hugging Face module, for an engine's own copy of the weights (adapters merged).
@@ -105,7 +120,7 @@ class Pretrained:
         """
         path, place = locate(self.path), Placement(resolve_device(device), dtype, False)
         with patience("setup", "loading the model", loading_s(path)):
-            module, adapter = _load(path, place, self.attention, trainable=False)
+            module, adapter = _load(path, place, self.attention, False)
         return module if adapter is None else adapter.merge_and_unload()  # type: ignore[no-any-return]
 
     def sketch(self) -> nn.Module:
@@ -302,7 +317,7 @@ class Policy:
 
     def reference(self) -> Scorer:
         """The policy as it is now, to measure KL from: a copy of all weights; under LoRA of the adapters alone."""
-        return _Adapters.of(self) if self.adapter is not None else self.clone_frozen()
+        return Earlier.of(self) if self.adapter is not None else self.clone_frozen()
 
     def clone_frozen(self) -> Policy:
         """A copy that never learns."""
@@ -322,21 +337,24 @@ class Policy:
 
         files = sorted(folder.glob("*.safetensors"))
         saved = {name: tensor for file in files for name, tensor in load_file(file).items()}
-        target = (
-            {name: p.data for name, p in self.module.named_parameters()}
-            if self.adapter is None
-            else self._adapter_tensors()
-        )
+        target = self.kept()
         if set(saved) != set(target):
             odd = sorted(set(saved) ^ set(target))
             raise CheckpointError(
                 f"checkpoint: '{folder}' does not fit this model: {len(odd)} tensors differ, the first is {odd[0]}; "
                 "resume with the model it was saved from"
             )
+        self.put(saved, target)
+
+    def put(self, saved: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]) -> None:
+        """Copy each saved tensor into the one of its name."""
         for name, tensor in saved.items():
             target[name].copy_(tensor)
 
-    def _adapter_tensors(self) -> dict[str, torch.Tensor]:
+    def kept(self) -> dict[str, torch.Tensor]:
+        """The tensors that ``save`` writes, by the names it writes: all weights, or the adapters'."""
+        if self.adapter is None:
+            return {name: p.data for name, p in self.module.named_parameters()}
         from peft import get_peft_model_state_dict
 
         tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(self.adapter)
@@ -349,14 +367,15 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class _Adapters:
-    """A LoRA policy as it once was: its adapters of then are put in for a question, and those of now put back."""
+class Earlier:
+    """A policy as it once was, in the weights that learn (under LoRA the adapters): those of then change places with
+    those of now for a question, and back."""
 
     policy: Policy
     then: list[torch.Tensor]
 
     @classmethod
-    def of(cls, policy: Policy) -> _Adapters:
+    def of(cls, policy: Policy) -> Earlier:
         """The policy as it is now."""
         return cls(policy, [p.detach().clone() for p in policy.parameters()])
 
@@ -370,16 +389,17 @@ class _Adapters:
         chunk_tokens: int,
         critic: Critic | None = None,
     ) -> Outputs:
-        now = [p.detach().clone() for p in self.policy.parameters()]
-        self._put(self.then)
+        self._swap()
         try:
             return self.policy.outputs(input_ids, attention_mask, loss_mask, temperature, chunk_tokens, critic)
         finally:
-            self._put(now)
+            self._swap()
 
-    def _put(self, tensors: list[torch.Tensor]) -> None:
-        for parameter, tensor in zip(self.policy.parameters(), tensors, strict=True):
+    def _swap(self) -> None:
+        for parameter, tensor in zip(self.policy.parameters(), self.then, strict=True):
+            now = parameter.detach().clone()
             parameter.copy_(tensor)
+            tensor.copy_(now)
 
 
 def loading_s(path: str) -> float:
@@ -450,6 +470,19 @@ def _skeleton(path: str, place: Placement, attention: str, trainable: bool) -> t
     return module, get_peft_model(module, adapter)
 
 
+def _zeros(module: nn.Module, device: torch.device) -> None:
+    """Put zeros where weights are nowhere, tied ones once."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for owner in module.modules():
+        for name, parameter in owner.named_parameters(recurse=False):
+            if parameter not in made:
+                data = torch.zeros(parameter.shape, dtype=parameter.dtype, device=device)
+                made[parameter] = nn.Parameter(data, requires_grad=parameter.requires_grad)
+            setattr(owner, name, made[parameter])
+        for buffer in owner.buffers(recurse=False):
+            buffer.data = buffer.data.to(device)
+
+
 def _adapter_weights(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """What :meth:`Policy.adapter_weights` gives, of a module with LoRA layers inside."""
     for name, layer in module.named_modules():
@@ -468,6 +501,7 @@ def _add_lora(module: Any, model: Pretrained, seed: int) -> Any:
         lora_alpha=model.lora_alpha,
         target_modules=list(model.lora_targets),
         lora_dropout=0.0,
+        use_rslora=model.lora_rslora,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():

@@ -14,6 +14,8 @@ from agentrl.ahead import Ahead
 from agentrl.checkpoint import Checkpoints, folders, latest
 from agentrl.config import Config
 from agentrl.digest import weights_digest
+from agentrl.distributed.member import serve
+from agentrl.distributed.team import Team
 from agentrl.endpoint import untrainable
 from agentrl.engine.base import Engine
 from agentrl.engine.recorded import Recorded
@@ -23,7 +25,7 @@ from agentrl.fits import at_once, require_best, require_weights, require_work
 from agentrl.guards import Guard
 from agentrl.interrupt import Stop
 from agentrl.kept import Kept, forget, keep
-from agentrl.learner import Learner
+from agentrl.learner import AdamW, Learner
 from agentrl.log.base import Many, RunFacts, open_logs
 from agentrl.log.files import cut, lengths
 from agentrl.measure import Clock
@@ -90,6 +92,7 @@ class Run(Player):
     updates: int  # optimiser steps that one batch makes
     past: deque[Group]  # of the last batches, as many as the method draws from
     start: Start | None  # the warm start, if there is one
+    team: Team  # the processes that learn together
     guard: Guard
     ahead: Ahead = field(default_factory=Ahead)
     log: Many = field(default_factory=lambda: Many(()))
@@ -182,6 +185,13 @@ class Run(Player):
         start = asdict(self.start) if self.start else None
         return keep(self.folder, Kept(self.step + self.updates, self.step, groups, digest, metrics or {}, error, start))
 
+    def close(self) -> None:
+        """Free engine, environment and the other learner processes."""
+        try:
+            super().close()
+        finally:
+            self.team.close()
+
     def begin(self) -> None:
         """Take the weights the run starts from; a KL term is measured from them. Raises CheckpointError."""
         if self.start is not None:
@@ -225,8 +235,11 @@ def writing_s(policy: Policy) -> float:
 
 
 @patience("setup", "setting up what plays", IMPORT_S)
-def player(cfg: Config) -> Player:
-    """Everything evaluation needs, built from a checked config. Raises ConfigError, EnvError, DataError."""
+def player(cfg: Config, team: Team | None = None) -> Player:
+    """Everything evaluation needs, built from a checked config; ``team``: who learns, None where nobody does.
+
+    Raises ConfigError, EnvError, DataError, TeamError.
+    """
     clock = Clock()
     with clock.phase("setup"):
         folder = Path(cfg.run_dir)
@@ -236,7 +249,11 @@ def player(cfg: Config) -> Player:
             evaluate: Evaluate = config.build(cfg.eval)
             chosen = panel(env, evaluate.panel_split, evaluate.tasks)
         pretrained = config.build(cfg.model)
-        policy: Policy = pretrained.build(str(cfg.device), seed=derive(int(cfg.seed), "model"))
+        seed = derive(int(cfg.seed), "model")
+        if team is None:
+            policy: Policy = pretrained.build(str(cfg.device), seed)
+        else:
+            policy = config.build(cfg.parallel).policy(pretrained, str(cfg.device), seed, team)
         with patience("setup", "starting the engine", ENGINE_S):
             engine = config.build(cfg.cluster).start(config.build(cfg.engine), pretrained, str(cfg.device))
         stage = Stage(env, engine, policy.chat, config.build(cfg.context), config.build(cfg.schedule))
@@ -263,12 +280,22 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     """
     rollout: Rollout = config.build(cfg.rollout)
     learning = config.build(cfg.learner)
-    batches = learning.batches(int(cfg.steps))
+    learning.batches(int(cfg.steps))  # refused now, not after the start of an engine
     method: Method = config.build(cfg.method)
     require_work(cfg, rollout, learning.minibatches, method)
     require_weights(cfg, method)
+    team: Team = config.build(cfg.parallel).start(serve, str(cfg.device), config.plain(cfg.cluster))
+    try:
+        return _run(cfg, start, team, rollout, learning, method)
+    except BaseException:
+        team.close()
+        raise
+
+
+def _run(cfg: Config, start: Start | None, team: Team, rollout: Rollout, learning: AdamW, method: Method) -> Run:
+    """What is left to build once there is a team."""
     checkpoints: Checkpoints = config.build(cfg.checkpoint)
-    base = player(cfg)
+    base = player(cfg, team)
     if not base.policy.parameters():
         raise untrainable(str(cfg.choices.model))
     require_best(checkpoints, base.evaluate)
@@ -276,17 +303,24 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
         panel(base.stage.env, "val", base.evaluate.val_tasks, "eval.val_tasks")  # refused now, not after hours
     base.facts["method"] = config.plain(cfg.method)
     base.stage = replace(base.stage, engine=Recorded(base.engine, base.folder, at_once(cfg)))
+    about: dict[str, Any] = {
+        "temperature": rollout.temperature,
+        "steps": learning.batches(int(cfg.steps)),
+        "seed": base.seed,
+    }
+    team.others("member.learner", learning, about)
     run = Run(
         **{name: getattr(base, name) for name in Player.__dataclass_fields__},
         rollout=rollout,
         reward=config.build(cfg.reward),
         method=method,
-        learner=learning.build(base.policy, temperature=rollout.temperature, steps=batches, seed=base.seed),
+        learner=learning.build(base.policy, **about, team=team),
         sync=config.build(cfg.sync),
         checkpoints=checkpoints,
         tasks=TaskOrder(base.stage.env.tasks("train"), base.seed, rollout.pool),
         updates=learning.updates,
         start=start,
+        team=team,
         guard=config.build(cfg.guards).begin(base.folder),
         past=deque(maxlen=method.past_batches * int(cfg.tasks_per_step)),
     )

@@ -35,6 +35,10 @@ class Seen:
             mask = batch.loss_mask
             self._parts.append((batch.row, torch.stack([out.logprobs[mask], out.entropy[mask]]).float()))
 
+    def take_in(self, other: Seen) -> None:
+        """Add the micro-batches that another process gathered."""
+        self._parts += other._parts
+
     def by_play(self) -> dict[int, NDArray[np.float32]]:
         """``[2, tokens]`` for each play: logprobs and entropies of its sampled tokens, NaN where none was computed."""
         rows: list[NDArray[np.float32]] = [np.full((2, count), np.nan, np.float32) for count in self._tokens]

@@ -23,7 +23,7 @@ def opening(run: Run) -> str:
             f"{cfg.choices.method} on {cfg.choices.env}, model {cfg.choices.model} ({facts['model']['parameters']:,} "
             "weights, "
             f"{facts['model']['trained']:,} trained; {facts['model']['place']}), engine {cfg.choices.engine} in "
-            f"{config.build(cfg.cluster).describe()}, seed {cfg.seed}",
+            f"{config.build(cfg.cluster).describe()}{config.build(cfg.parallel).describe()}, seed {cfg.seed}",
             f"one batch: {cfg.tasks_per_step} tasks x {run.rollout.group_size} = {episodes} episodes, {run.updates} "
             "optimiser step"
             f"{'s' * (run.updates > 1)}{_more(run)}; {run.steps} steps in all"
@@ -31,6 +31,7 @@ def opening(run: Run) -> str:
             f"panel: {facts['panel']['tasks']} {facts['panel']['split']} tasks, hash {facts['panel']['hash']}; "
             f"train {facts['splits']['train']['tasks']} tasks, none of a family that is measured",
             *([str(run.start)] if run.start else []),
+            *run.learner.cautions(),
         ]
     )
 

@@ -74,6 +74,16 @@ class Tally:
         self._old_gap = torch.clamp((out.logprobs - old).abs().max(), min=self._old_gap)
         self._rows += batch.rows
 
+    def take_in(self, other: Tally) -> None:
+        """Add the sums of another process's micro-batches."""
+        if isinstance(other._sums, torch.Tensor):
+            self._sums = self._sums + other._sums
+        self._rows += other._rows
+        self._referred = self._referred or other._referred
+        self._gap = torch.as_tensor(other._gap).clamp(min=self._gap)
+        self._old_gap = torch.as_tensor(other._old_gap).clamp(min=self._old_gap)
+        self._work = [ours + theirs for ours, theirs in zip(self._work, other._work, strict=True)]
+
     def add_work(self, batch: Batch, work: Work) -> None:
         """What the forward pass of a micro-batch took."""
         rows = int(batch.attention_mask.sum(-1)[batch.unique].sum())

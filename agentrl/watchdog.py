@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from agentrl.keeper import FILE, MEMFD, Child, Keeper, descendants, end, report, sentence
 
@@ -47,6 +47,11 @@ def beat(part: str, what: str, subject: str = "") -> None:
     """A sign of life: ``part`` (a key of ``keeper.ADVICE``, or another word) begins ``what``, with ``subject``."""
     global _last
     _last = (part, what, subject)  # a new tuple each time: the watchdog compares identities
+
+
+def last_sign() -> Sign:
+    """The newest sign of life; a new object for each."""
+    return _last
 
 
 def beating(call: Callable[..., Any], part: str, what: str) -> Callable[..., Any]:
@@ -208,6 +213,15 @@ class _Watch(threading.Thread):
             for line in report(children):
                 file.write(line)
                 file.flush()
+
+
+def give_up(text: str) -> NoReturn:
+    """End this process and its children now, with a sentence: for a thread that knows the main one cannot go on."""
+    _within(lambda: _say(text), WRITING_S)
+    _within(_clear, WRITING_S)
+    for child in descendants(os.getpid()):
+        end(child.pid, [])
+    os._exit(EXIT_CODE)
 
 
 def _say(text: str) -> None:

@@ -51,8 +51,9 @@ FLOORS: list[set[str]] = [
     {"summarizer", "search", "sweep_table", "tree_attention", "tree_varlen"},
     {"chat", "envs", "rewards", "engine", "overrides", "samples", "seen", "tally", "methods", "forward"},
     {"model", "endpoint", "critic", "panel", "rollout", "cluster"},
+    {"distributed"},
     {"learner", "sync", "checkpoint", "evaluate", "envs.check", "local_model", "ahead", "launch"},
-    {"warmstart", "kept", "fits", "guards"},
+    {"warmstart", "distributed.member", "kept", "fits", "guards"},
     {"run"},
     {"summary", "replay"},
     {"comparison"},
@@ -82,6 +83,7 @@ DOORS = {
     "transformers": {"chat", "model", "forward", "engine"},
     "tokenizers": {"chat"},
     "peft": {"model"},
+    "accelerate": {"model"},
     "safetensors": {"model", "checkpoint"},
     "wandb": {"log", "wandb_sweep"},
     "optuna": {"search"},
@@ -105,7 +107,7 @@ DOORS = {
     "torch": {
         "batch", "device", "nests", "ops", "digest", "seen", "tally", "samples", "methods", "model", "engine",
         "learner", "sync", "explain", "critic", "cluster", "endpoint", "export", "doctor", "peaks",
-        "tree", "tree_attention", "tree_varlen", "forward",
+        "tree", "tree_attention", "tree_varlen", "forward", "distributed", "distributed.member",
     },
 }  # fmt: skip
 

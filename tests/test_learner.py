@@ -480,3 +480,45 @@ def test_kl_to_the_reference_is_reported_where_there_is_one() -> None:
     assert first["learner/kl_ref"] == 0.0
     assert second["learner/kl_ref"] > 0.0
     assert "learner/kl_ref" not in learner().learn(groups, method("grpo"))
+
+
+# ---- what large models need
+
+
+def toy_policy(folder: Path, **changes: Any) -> Any:
+    node = {
+        "path": str(save_toy_model(folder)), "view": "text", "dtype": "float32", "attention": "sdpa",
+        "thinking": False, "action_tokens": 4, "context_tokens": 64, "gradient_checkpointing": False,
+        "lora_rank": 0, "lora_alpha": 4, "lora_targets": ["q_proj", "v_proj"],
+    } | changes  # fmt: skip
+    return Pretrained(**node).build("cpu")
+
+
+def test_settings_that_are_hardly_meant_are_warned_of(tmp_path: Path) -> None:
+    adapters = toy_policy(tmp_path, lora_rank=2)
+    (line,) = learner(adapters, lr=make("learner", "full").lr).cautions()
+    assert "learner=lora" in line
+    assert learner(adapters, lr=make("learner", "lora").lr).cautions() == []
+    (line,) = learner(toy_policy(tmp_path, dtype="bfloat16")).cautions()
+    assert "model.dtype=mixed" in line
+    assert learner(toy_policy(tmp_path, dtype="mixed")).cautions() == []
+
+
+def test_rslora_scales_by_the_root_of_the_rank(tmp_path: Path) -> None:
+    for rslora, scale in ((False, 1.0), (True, 2.0)):
+        module = toy_policy(tmp_path, lora_rank=4, lora_rslora=rslora).module
+        layers = [layer for layer in module.modules() if hasattr(layer, "scaling") and hasattr(layer, "lora_A")]
+        assert [layer.scaling["default"] for layer in layers] == [scale] * 4
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_checkpointed_activations_and_resting_moments_change_nothing(rank: int, tmp_path: Path) -> None:
+    plays = [play([turn((4, 5), (6 + i % 2, 2), ())], float(i % 2), member=i) for i in range(4)]
+    found = []
+    for saving in (False, True):
+        policy = toy_policy(tmp_path, lora_rank=rank, gradient_checkpointing=saving)
+        one = learner(policy, old_logprobs="recompute", offload=saving)
+        told = [one.learn([Group(plays[0].task, tuple(plays))], method("grpo", kl_coef=0.01)) for _ in range(2)]
+        found.append((told, [p.detach().clone() for p in policy.parameters()]))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
