@@ -136,7 +136,7 @@ def run_all(jobs: Sequence[Job], runner: Runner) -> list[Failed]:
     def work(job: Job) -> int:
         begin = time.perf_counter()
         code = runner.call(job)
-        if code != STOPPED:
+        if code not in (STOPPED, Terminated.exit_code):
             how = "done" if code == 0 else f"FAILED, see {job.log}"
             print(f"{job.name}: {how} ({time.perf_counter() - begin:.0f} s)", flush=True)
         return code

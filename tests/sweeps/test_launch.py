@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -92,13 +93,13 @@ def test_a_second_and_third_ctrl_c_are_harder(tmp_path: Path, monkeypatch: pytes
     deaf.write_text(
         deaf.read_text().replace("signal.signal(signal.SIGINT, stop)", "signal.signal(signal.SIGINT, signal.SIG_IGN)")
     )
-    thread = Thread(target=lambda: codes.append(carry_out(one, [], {}, lambda: len(stops))))
+    thread = Thread(target=lambda: codes.append(carry_out(one, [], {}, lambda: stops)))
     thread.start()
     _until((one.folder / "ready").exists)
-    stops += [1, 2]
+    stops += [signal.SIGINT, signal.SIGINT]
     time.sleep(0.3)
     assert thread.is_alive()
-    stops.append(3)
+    stops.append(signal.SIGINT)
     thread.join(20)
     assert codes == [-9]
 
@@ -156,7 +157,7 @@ def test_a_stopped_queue_saves_its_runs(launcher: str, tmp_path: Path) -> None:
     assert runner.call(two) == Interrupted.exit_code
     assert not two.folder.exists()
     runner.close()
-    assert carry_out(one, [], {}, lambda: 0) == 0
+    assert carry_out(one, [], {}, list) == 0
     assert [call["argv"][1].partition("=")[0] for call in stub.begun(one.folder)] == ["seed", "resume"]
 
 

@@ -244,5 +244,5 @@ def test_two_real_runs_share_one_warm_start(tmp_path: Path, monkeypatch: pytest.
     done = agentrl(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     said = "".join(path.read_text() for path in (tmp_path / "runs").glob("*.log"))
-    assert said.count("making warm start ") == 1
+    assert said.count("agentrl: making warm start ") == 1
     assert len(list((tmp_path / "warm").iterdir())) == 1
