@@ -140,7 +140,7 @@ def theirs(
         curve.rewards.append(statistics.fmean(found))
         return found
 
-    class Watch(transformers.TrainerCallback):  # type: ignore[misc]
+    class Watch(transformers.TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.since = clock(str(cfg.device))
 
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--micro", type=int, default=32, help="replies in a micro-batch of TRL")
     parser.add_argument("--tasks", type=int, default=100, help="held-out tasks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rewards", type=float, nargs="+", default=[0.6, 0.7, 0.8])
+    parser.add_argument("--rewards", type=float, nargs="+", default=[0.6, 0.65, 0.7, 0.75])
     parser.add_argument("--words", nargs="*", default=[], help="further words of our config")
     parser.add_argument("--trl", nargs="*", default=[], help="further settings of TRL's GRPOConfig, name=value")
     args = parser.parse_args()
