@@ -1,13 +1,16 @@
 """Environments of the verifiers package play as they do there.
 
-With the package installed (checked with 0.1.9 and 0.1.14) these tests play its own classes, else a stand-in of ours that
-keeps the same contract (``verifiers_stand_in``).
+With the package installed (done with 0.1.9 and 0.1.14) these tests play its own classes, and compare with its own
+rollouts; else a stand-in of ours that keeps the same contract (``verifiers_stand_in``).
 """
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import importlib
 import importlib.util
+import json
 import signal
 import sys
 import threading
@@ -19,6 +22,7 @@ import pytest
 
 from agentrl.config import build, check, compose
 from agentrl.envs.check import check_env
+from agentrl.envs.verifiers.episode import _no_client
 from agentrl.errors import ConfigError, DataError, EnvError
 from agentrl.panel import require_disjoint
 from agentrl.types import Message
@@ -112,6 +116,10 @@ def started(*words: str) -> Any:
     return world.start(world.tasks("train")[0])
 
 
+def all_panels(world: Any) -> list[Any]:
+    return [task for split in ("train", "val", "test") for task in world.tasks(split)]
+
+
 def answer(episode: Any) -> int:
     return int(episode.observation[0].content.split()[2]) + 1
 
@@ -184,12 +192,63 @@ def test_it_keeps_the_contract() -> None:
 def test_panels_are_disjoint_and_follow_the_content_of_the_rows() -> None:
     once, twice = env(), env("+env.kwargs.copies=2")
     require_disjoint(once)
-    assert sum(len(once.tasks(split)) for split in ("train", "val", "test")) == 60
+    assert len(all_panels(once)) == 60
     assert [task.id for task in twice.tasks("train")] == [task.id for task in once.tasks("train")]
     held = env("+env.kwargs.held=30")  # two of its thirty prompts are training prompts, too
     require_disjoint(held)
     assert [len(held.tasks("train")), len(held.tasks("val")) + len(held.tasks("test"))] == [60, 28]
     assert len(env("+env.kwargs.held=30", "env.test_tasks=3").tasks("test")) == 3
+
+
+CALL = '<tool_call>{"name": "add", "arguments": {"a": 3, "b": 1}}</tool_call>'
+
+
+@pytest.mark.skipif(not REAL, reason="the verifiers package is not installed")
+@pytest.mark.parametrize(
+    ("kind", "said"), [("single", ["5"]), ("guess", ["0", "99", "0", "1", "2", "3"]), ("tools", [CALL, CALL, "4"])]
+)
+def test_plays_equal_the_rollouts_of_the_package(kind: str, said: list[str]) -> None:
+    """Its own ``rollout``, whose model says the same: equal conversations, scores and rewards."""
+    world = env(f"+env.kwargs.kind={kind}")
+    for task in world.tasks("test")[:3]:
+        episode, conversation = world.start(task), []
+        for text in said:
+            step = say(episode, text)
+            conversation += [("assistant", "" if text == CALL else text)]
+            conversation += [(message.role, message.content) for message in step.observation]
+            if step.done:
+                break
+        state = asyncio.run(rollout(world.original, world._rows[task.data["row"]], iter(said)))
+        theirs = [(message["role"], message["content"] or "") for message in state["completion"]]
+        assert conversation == theirs
+        assert (step.done, step.reward, step.info["metrics"]) == (True, state["reward"], state["metrics"])
+
+
+async def rollout(env: Any, row: Any, said: Any) -> Any:
+    """A rollout of the package with a model that says what it is told to."""
+
+    async def create(*_: Any, **__: Any) -> Any:
+        text = next(said)
+        given = {"name": "add", "arguments": json.dumps({"a": 3, "b": 1})}
+        message: dict[str, Any] = {"role": "assistant", "content": "" if text == CALL else text}
+        if hasattr(types, "Response"):  # 0.1.14
+            calls = [{"id": "c", **given}] if text == CALL else None
+            told = {**message, "tool_calls": calls, "finish_reason": "stop", "is_truncated": False}
+            return types.Response.model_validate({"id": "r", "created": 0, "model": "m", "message": told})
+        calls = [{"id": "c", "type": "function", "function": given}] if text == CALL else None
+        choice = {"index": 0, "finish_reason": "stop", "message": {**message, "tool_calls": calls}}
+        made = {"id": "r", "created": 0, "model": "m", "object": "chat.completion", "choices": [choice]}
+        return types.ChatCompletion.model_validate(made)
+
+    types = importlib.import_module("verifiers.types")
+    env.get_model_response = create
+    client = _no_client(type(env))
+    state = await env.rollout(copy.deepcopy(row), client, "m", None)
+    if hasattr(types, "Response"):
+        await env.rubric.score_rollout(state)
+    else:
+        await env.rubric.score_rollout(state, score_sem=asyncio.Semaphore(1))
+    return state
 
 
 def test_what_fails_below_the_environment_earns_no_credit() -> None:
@@ -225,13 +284,12 @@ def test_stops_stay_ours_and_threads_may_load() -> None:
 
 
 def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="env.id=nowhere: verifiers cannot load it"):
+    with pytest.raises(ConfigError, match=r"env\.id=nowhere: verifiers cannot load it"):
         build(compose("env_tool", ["env=verifiers", "env.id=nowhere"]).env).tasks("train")
     with pytest.raises(ConfigError, match="colour"):
         env("+env.kwargs.colour=red").tasks("train")
-    with pytest.raises(DataError, match="leave no (val|test) tasks"):
-        small = env("+env.kwargs.count=1")
-        [small.tasks(split) for split in ("train", "val", "test")]
+    with pytest.raises(DataError, match=r"the rows of sum-world leave no \w+ tasks"):
+        all_panels(env("+env.kwargs.count=1"))
     with pytest.raises(ConfigError, match=r"env\.timeout_s"):
         env("env.timeout_s=0").tasks("train")
     with pytest.raises(ConfigError, match=r"env\.id: missing"):

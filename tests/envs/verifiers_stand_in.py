@@ -52,10 +52,15 @@ class Rubric:
 
 
 class MultiTurnEnv:
-    oai_tools: list[Any] = []
+    oai_tools: Sequence[Any] = ()
 
     def __init__(
-        self, dataset: Any = None, eval_dataset: Any = None, rubric: Any = None, system_prompt: str = "", max_turns: int = -1
+        self,
+        dataset: Any = None,
+        eval_dataset: Any = None,
+        rubric: Any = None,
+        system_prompt: str = "",
+        max_turns: int = -1,
     ) -> None:
         self.rubric, self.max_turns = rubric or Rubric(), max_turns
         self.dataset, self.eval_dataset = (self._rows(rows, system_prompt) for rows in (dataset, eval_dataset))
@@ -99,15 +104,17 @@ class SingleTurnEnv(MultiTurnEnv):
         super().__init__(max_turns=1, **kwargs)
 
 
+def _schema(name: str, tool: Callable[..., Any]) -> dict[str, Any]:
+    properties = {key: {"type": "integer"} for key in inspect.signature(tool).parameters}
+    function = {"name": name, "description": tool.__doc__, "parameters": {"type": "object", "properties": properties}}
+    return {"type": "function", "function": function}
+
+
 class ToolEnv(MultiTurnEnv):
     def __init__(self, tools: Sequence[Callable[..., Any]], max_turns: int = 10, **kwargs: Any) -> None:
         super().__init__(max_turns=max_turns, **kwargs)
         self.tool_map = {tool.__name__: tool for tool in tools}
-        self.oai_tools = [
-            {"type": "function", "function": {"name": name, "description": tool.__doc__, "parameters": {
-                "type": "object", "properties": {key: {"type": "integer"} for key in inspect.signature(tool).parameters}}}}
-            for name, tool in self.tool_map.items()
-        ]  # fmt: skip
+        self.oai_tools = [_schema(name, tool) for name, tool in self.tool_map.items()]
 
     async def is_completed(self, state: Any) -> bool:
         called = not state["trajectory"] or state["trajectory"][-1]["completion"][-1].get("tool_calls")

@@ -32,7 +32,14 @@ from agentrl.hashes import text_hash
 from agentrl.ranges import require_least, require_positive
 from agentrl.types import Split, Task
 
-NEEDED = ("init_state", "setup_state", "is_completed", "get_prompt_messages", "add_trajectory_step", "render_completion")
+NEEDED = (
+    "init_state",
+    "setup_state",
+    "is_completed",
+    "get_prompt_messages",
+    "add_trajectory_step",
+    "render_completion",
+)
 VERSIONS = "verifiers>=0.1.9,<0.2"
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

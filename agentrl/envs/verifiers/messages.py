@@ -35,7 +35,7 @@ def _our(message: Any) -> Message:
     if role is None:
         raise EnvError(f"env=verifiers: a message of role {field(message, 'role')!r}; expected {', '.join(ROLES)}")
     calls = tuple(_call(call) for call in field(message, "tool_calls") or ())
-    return Message(role, _text(field(message, "content")), calls)  # type: ignore[arg-type]
+    return Message(role, _text(field(message, "content")), calls)
 
 
 def _text(content: Any) -> str:
@@ -63,7 +63,9 @@ def theirs(action: Message, prompt: Sequence[Any], number: int, with_tools: bool
     text = action.content
     if calls:
         text = text.partition(toolcalls.OPEN)[0].strip() if toolcalls.OPEN in text else ""
-    plain = [(f"call_{number}_{place}", call.name, json.dumps(dict(call.arguments))) for place, call in enumerate(calls)]
+    plain = [
+        (f"call_{number}_{place}", call.name, json.dumps(dict(call.arguments))) for place, call in enumerate(calls)
+    ]
     if prompt and not isinstance(prompt[0], Mapping):
         kinds = vars(sys.modules[type(prompt[0]).__module__])
         flat = [kinds["ToolCall"](id=name, name=tool, arguments=given) for name, tool, given in plain]
