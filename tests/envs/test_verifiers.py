@@ -89,6 +89,8 @@ def load_environment(kind="single", count=60, held=0, copies=1):
     data = Dataset.from_list(list(data) * copies)
     more = {"eval_dataset": rows(held, count - 2)} if held else {}
     more |= {"system_prompt": "Answer with a number."}
+    if kind == "group":
+        return vf.EnvGroup([load_environment("guess"), load_environment("single", count=70)], env_names=["a", "b"])
     if kind == "guess":
         rubric = vf.Rubric(funcs=[guessed, turns], weights=[1.0, -0.1])
         return Guess(dataset=data, rubric=rubric, max_turns=6, **more)
@@ -194,6 +196,8 @@ def test_panels_are_disjoint_and_follow_the_content_of_the_rows() -> None:
     require_disjoint(once)
     assert len(all_panels(once)) == 60
     assert [task.id for task in twice.tasks("train")] == [task.id for task in once.tasks("train")]
+    same = env("+env.kwargs.held=2")  # both are training prompts: no set for evaluation at all
+    assert [task.id for task in same.tasks("test")] == [task.id for task in once.tasks("test")]
     held = env("+env.kwargs.held=30")  # two of its thirty prompts are training prompts, too
     require_disjoint(held)
     assert [len(held.tasks("train")), len(held.tasks("val")) + len(held.tasks("test"))] == [60, 28]
@@ -222,6 +226,15 @@ def test_plays_equal_the_rollouts_of_the_package(kind: str, said: list[str]) -> 
         theirs = [(message["role"], message["content"] or "") for message in state["completion"]]
         assert conversation == theirs
         assert (step.done, step.reward, step.info["metrics"]) == (True, state["reward"], state["metrics"])
+
+
+@pytest.mark.skipif(not REAL, reason="the verifiers package is not installed")
+def test_of_a_group_the_right_one_plays() -> None:
+    world = env("+env.kwargs.kind=group")
+    ends = [say(world.start(task), "0") for task in all_panels(world)[:20]]
+    scored = [set(step.info["reward_parts"]) for step in ends if step.done]
+    assert 0 < len(scored) < 20, "both must play"
+    assert all(parts == {"right", "short"} for parts in scored)
 
 
 async def rollout(env: Any, row: Any, said: Any) -> Any:

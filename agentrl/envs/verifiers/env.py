@@ -142,12 +142,13 @@ class Verifiers(FieldsTravel):
     @cached_property
     def _panels(self) -> Mapping[Split, Sequence[Task]]:
         """By the hash of the prompt: with rows for evaluation, a third of them is val and the rest test, without, 10 %
-        of all rows are val and 20 % test. A prompt of the training rows is never in another split."""
+        of all rows are val and 20 % test (likewise where those for evaluation are the training rows). A prompt of the
+        training rows is never in another split."""
         train, held = self._tables
         panels: dict[Split, list[Task]] = {split: [] for split in SPLITS}
-        both = bool(train) and bool(held)
-        trained = {_family(row) for row in train.values()} if both else set()
-        for name, row in sorted((self._rows if not both else {**held, **train}).items()):
+        trained = {_family(row) for row in train.values()}
+        both = bool(train) and any(_family(row) not in trained for row in held.values())
+        for name, row in sorted(self._rows.items()):
             family = _family(row)
             split: Split
             if both:

@@ -8,6 +8,7 @@ same order (``init_state``, ``setup_state``, then at each turn ``is_completed``,
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -31,7 +32,7 @@ class VerifiersEpisode:
         self.task = task
         self.said: list[Message] = []
         self._whole = env  # its rubric scores; of a group of environments, one plays
-        self._env = env.get_env_for_task(row.get("task")) if hasattr(env, "get_env_for_task") else env
+        self._env = _player(env, row)
         self._loop, self._timeout_s, self._max_turns = loop, timeout_s, max_turns
         self._state: Any = None
         self._prompt: Sequence[Any] = ()
@@ -183,6 +184,19 @@ class VerifiersEpisode:
         except Exception as error:  # of somebody else's code
             told = f"{type(error).__name__} ({' '.join(str(error).split())})"
             raise EnvError(f"env=verifiers: {type(self._env).__name__} raised {told}") from error
+
+
+def _player(env: Any, row: Mapping[str, Any]) -> Any:
+    """Of a group of environments the one that plays a row: by its task (up to 0.1.9), later by ``info["env_id"]``."""
+    if hasattr(env, "get_env_for_task"):
+        return env.get_env_for_task(row.get("task"))
+    if not hasattr(env, "env_map"):
+        return env
+    info = row.get("info") or {}
+    name = (json.loads(info) if isinstance(info, str) else info).get("env_id")
+    if not isinstance(name, str) or name not in env.env_map:
+        raise EnvError(f"env=verifiers: a row is of {name!r}; expected one of {', '.join(env.env_map)}")
+    return env.env_map[name]
 
 
 def _caused_by_policy(error: Any) -> bool:
