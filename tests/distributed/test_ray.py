@@ -16,7 +16,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'agentrl[ra
 
 from agentrl.cluster.ray import Ray
 from agentrl.cluster.ray_hands import GLOO, Actors, Wants, over_network_of
-from agentrl.cluster.ray_join import join, require_ray
+from agentrl.cluster.ray_join import _hidden_gpu, join, require_ray
 from agentrl.distributed.leader import Leader
 from agentrl.distributed.member import serve
 from agentrl.distributed.parallel import Data
@@ -133,6 +133,18 @@ def test_mistakes_are_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
         Data(0, 1.0, 1.0).start(serve, "cpu", cluster(address="auto"))
     with pytest.raises(ConfigError, match=r"1 workers of 1 and 3 actor\(s\) of the learner want 4, this machine has 3"):
         cluster(gpus=1.0)._require_room({"CPU": 8.0, "GPU": 3.0}, 3)
+
+
+def test_a_ray_of_this_machine_does_not_see_the_gpu_of_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    for before, inside in ((None, "1,2"), ("4,5", "5"), ("7", "")):
+        if before is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+        with _hidden_gpu():
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == inside
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
 
 
 @pytest.mark.slow
