@@ -276,7 +276,10 @@ def _flags(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
     args, more = get_args_parser().parse_known_args(rest)
     unknown = [word for word in more if word.startswith("-")]
     if unknown:
-        raise ConfigError(f"{', '.join(unknown)}: no such flag; known ones: agentrl train --hydra-help")
+        raise ConfigError(
+            f"{', '.join(unknown)}: no such flag; settings are written key=value, flags are those of "
+            "agentrl train --hydra-help"
+        )
     args.overrides += more
     return args, [*args.overrides, *(word for word in rest if word not in args.overrides)]
 

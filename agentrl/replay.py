@@ -73,7 +73,7 @@ def way(folder: Path, step: int, updates: int) -> tuple[int, list[int]]:
         has = (
             f"it has {known[0]} to {known[-1]}"
             if known
-            else "it has none; a run keeps them with checkpoint.batches=true"
+            else "it has none; a run keeps them with checkpoint.batches=true, back to the oldest of checkpoint.keep"
         )
         raise ConfigError(f"step={step}: {folder} keeps no batch of this step; {has}")
     base = max((saved for saved in checkpoint.steps_saved(folder) if saved < step), default=0)
