@@ -214,6 +214,17 @@ def test_a_job_is_given_a_checked_and_resolved_config(
     assert "hydra" not in seen[0]
 
 
+def test_a_run_keeps_the_command_line_as_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(cli, "_function", lambda _: lambda _cfg: seen.append(list(sys.argv)))
+    before = list(sys.argv)
+    words = ["train", f"run_dir={tmp_path / 'run'}", "seed=1"]
+    assert told(capsys, *words)[0] == 0
+    assert (seen, sys.argv) == ([["agentrl", *words]], before)
+
+
 def test_flags_may_stand_among_the_overrides(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["env", "replay", "env=fake", "--config-dir", str(fake), "env.agree=3", f"golden={fake / 'golden.jsonl'}"]
     assert told(capsys, *words)[0] == 0

@@ -120,7 +120,7 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
         again(run, 4)
     path_of(run, 2).write_bytes(lost)
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
-    with pytest.raises(ConfigError, match=r"it has none; a run keeps them with checkpoint\.batches=true"):
+    with pytest.raises(ConfigError, match=r"keeps no batches; a run keeps them with checkpoint\.batches=true"):
         again(tmp_path)
     with pytest.raises(ConfigError, match="got no run"):
         replay(config.compose("replay", []))
