@@ -291,6 +291,8 @@ class Learner:
 
     def _micro_tokens(self, batch: Batch) -> int:
         """Most padded tokens of a micro-batch: what the config says, or fewer, so that every process has some."""
+        if self._team.size == 1:
+            return self.config.micro_tokens
         tokens = int(batch.attention_mask.sum())
         return min(self.config.micro_tokens, max(1, -(-tokens // self._team.size)))
 

@@ -12,6 +12,9 @@ from agentrl.errors import ConfigError, EnvError
 from tests.toy import save_toy_model
 from tests.toy_run import toy_config, toy_train
 
+# Without the bonus PPO sticks at three of the four answers in about half of the seeds, and the order in which the
+# learner adds its floats decides in which; with it, or with method.whiten=false, in none that were tried.
+PPO = "ppo method.entropy_coef=0.01"  # the paper's c2
 METHODS = sorted(path.stem for path in (config.CONF / "method").glob("*.yaml"))
 
 
@@ -20,15 +23,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_toy_model(tmp_path_factory.mktemp("toy"))
 
 
-@pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo", "ppo", "reinforce_pp", "cispo", "dpo"])
+@pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo", PPO, "reinforce_pp", "cispo", "dpo"])
 def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: Path) -> None:
     shaped = ["reward=env"] if method == "vspo" else []  # its own reward waits for successes, too rare here at first
-    steps = 90 if method == "ppo" else 60  # its critic has to learn first
-    result = toy_train(model, tmp_path, f"method={method}", f"steps={steps}", *shaped)
+    result = toy_train(model, tmp_path, *f"method={method} steps=60".split(), *shaped)
     assert result["eval"]["before"]["sampled"]["success"] < 0.3
     assert result["eval"]["after"]["sampled"]["success"] > 0.9
     assert result["status"] == "done"
-    assert result["steps"] == steps
+    assert result["steps"] == 60
     assert (tmp_path / "summary.json").is_file()
     assert (tmp_path / "curve.png").is_file()
 
@@ -44,7 +46,7 @@ def test_every_method_that_explores_solves_it(method: str, steps: int, model: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("words", ["ppo", "reinforce_pp", "cispo", "dpo", "dpo method.reference=round"])
+@pytest.mark.parametrize("words", [PPO, "reinforce_pp", "cispo", "dpo", "dpo method.reference=round"])
 def test_other_seeds_solve_it_too(words: str, seed: int, model: Path, tmp_path: Path) -> None:
     result = toy_train(model, tmp_path, *f"method={words} seed={seed} steps=60".split())
     assert result["eval"]["before"]["sampled"]["success"] < 0.3

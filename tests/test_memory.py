@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrl.explain import _shape, explain
+from agentrl.explain import explain, shape_of
 from agentrl.memory import GIB, MIB, RESERVE, Learning, Serving, Shape, plan
 from tests.families import tokenizer
 from tests.test_model import pretrained
@@ -33,8 +33,8 @@ def test_the_shape_comes_from_the_config_alone(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(QWEN))
     tokenizer("qwen3").save_pretrained(tmp_path)
     assert WEIGHTS == 596_049_920  # as the model's page has it
-    assert _shape(pretrained(tmp_path)) == SHAPE
-    adapted = _shape(pretrained(tmp_path, lora_rank=16))  # query, value, down
+    assert shape_of(pretrained(tmp_path)) == SHAPE
+    adapted = shape_of(pretrained(tmp_path, lora_rank=16))  # query, value, down
     assert adapted == replace(SHAPE, adapter=28 * 16 * ((1024 + 2048) + (1024 + 1024) + (3072 + 1024)))
 
 

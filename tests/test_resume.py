@@ -201,7 +201,7 @@ def test_a_killed_warm_start_is_made_again_and_leaves_nothing(model: Path, tmp_p
         toy_train(model, tmp_path / "run", *SMALL, *words)
 
     assert forked(work) == -signal.SIGKILL
-    assert len(list((tmp_path / "warm").iterdir())) == 2  # a draft and its lock
+    assert len(list((tmp_path / "warm").iterdir())) == 3  # a draft, its lock, and that of whose turn it is
     result = toy_train(model, tmp_path / "run", *SMALL, *words)
     assert [path.name for path in (tmp_path / "warm").iterdir()] == [result["facts"]["warmstart"]["hash"]]
 

@@ -17,7 +17,7 @@ import pytest
 from agentrl import sweep_table
 from agentrl.overrides import combinations
 from tests.sweeps import stub
-from tests.test_cli import ROOT, agentrl, told
+from tests.test_cli import ROOT, told
 
 GRID = ("method=grpo,vspo", "env=webshop,tool_planning", "seed=0,1,2", "steps=2")
 
@@ -234,15 +234,24 @@ def test_runs_that_are_not_done_are_not_measured(tmp_path: Path) -> None:
     assert sweep_table.as_json(rows)["a"]["sampled"] == {"mean": None, "half": None}
 
 
-@pytest.mark.slow
-def test_two_real_runs_share_one_warm_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Methods of one seed want the same warm start at the same time; it is made once."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    small = "env=tool_planning steps=1 learner.minibatches=1 tasks_per_step=2 rollout.group_size=2 eval.tasks=2"
-    warm = f"warmstart=sft warmstart.steps=1 warmstart.tasks_per_step=2 warmstart.folder={tmp_path / 'warm'}"
-    words = f"train -m method=grpo,cispo {small} {warm} workers=2 run_dir={tmp_path / 'runs'}".split()
-    done = agentrl(*words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = "".join(path.read_text() for path in (tmp_path / "runs").glob("*.log"))
-    assert said.count("agentrl: making warm start ") == 1
-    assert len(list((tmp_path / "warm").iterdir())) == 1
+MAKER = """
+import sys, time
+from pathlib import Path
+from agentrl.alone import turn
+
+path = Path(sys.argv[1])
+with turn(path, "it"):
+    if not path.exists():
+        time.sleep(0.5)
+        print("made")
+        path.touch()
+"""
+
+
+def test_two_that_want_the_same_warm_start_take_turns(tmp_path: Path) -> None:
+    """The one makes it, the other waits and finds it; no lock is left."""
+    command = [sys.executable, "-c", MAKER, str(tmp_path / "made" / "warm")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+    said = "".join(each.communicate(timeout=60)[0] for each in both)
+    assert said.count("made\n") == 1
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["warm"]
