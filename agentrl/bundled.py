@@ -29,19 +29,21 @@ def locate(path: str) -> str:
                 f"{', '.join(PREFIX + name for name in known) or 'none'}"
             )
         return str(folder)
-    if path.startswith(("/", "./", "../", "~")):
-        folder = Path(path).expanduser()
-        if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+    folder = Path(path).expanduser()
+    here = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+    if path.startswith(("/", "./", "../", "~")) or folder.is_dir():
+        if not here:
+            inside = sorted(folder.glob("checkpoints/step_*/model"))
             raise ConfigError(
-                f"model.path: '{path}' holds no model (no config.json, no adapter_config.json); give a folder in "
-                "Hugging Face layout or a hub name"
+                f"model.path: '{path}' holds no model (no config.json, no adapter_config.json); give "
+                + (
+                    f"one of its checkpoints: {inside[-1]}"
+                    if inside
+                    else "a folder in Hugging Face layout or a hub name"
+                )
             )
         return str(folder)
-    if (
-        not (Path(path) / "config.json").is_file()
-        and not (Path(path) / "adapter_config.json").is_file()
-        and path.count("/") > 1
-    ):
+    if path.count("/") > 1:
         raise ConfigError(
             f"model.path: '{path}' is neither a folder in Hugging Face layout nor a hub name (owner/name); check the "
             "path"

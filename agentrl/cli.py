@@ -244,7 +244,7 @@ def _usage() -> str:
 
 def _run(name: str, rest: list[str]) -> int:
     """Review the overrides, then hand over to Hydra. Gives the exit code."""
-    command = COMMANDS[name]
+    command, typed = COMMANDS[name], ["agentrl", *name.split(), *rest]
     args, rest = _flags(_named(rest) if name == "sweep" else rest)
     if args.config_dir:  # YAML and the Python files it names may lie side by side
         sys.path.append(str(Path(args.config_dir).resolve()))
@@ -265,7 +265,7 @@ def _run(name: str, rest: list[str]) -> int:
 
         raise ConfigError(listing(found))
     outcome = Outcome()
-    _hydra(command, _placed(command, rest, args), outcome)
+    _hydra(command, _placed(command, rest, args), outcome, typed)
     return outcome.code
 
 
@@ -276,7 +276,10 @@ def _flags(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
     args, more = get_args_parser().parse_known_args(rest)
     unknown = [word for word in more if word.startswith("-")]
     if unknown:
-        raise ConfigError(f"{', '.join(unknown)}: no such flag; known ones: agentrl train --hydra-help")
+        raise ConfigError(
+            f"{', '.join(unknown)}: no such flag; settings are written key=value, flags are those of "
+            "agentrl train --hydra-help"
+        )
     args.overrides += more
     return args, [*args.overrides, *(word for word in rest if word not in args.overrides)]
 
@@ -345,14 +348,16 @@ def _placed(command: Command, rest: list[str], args: argparse.Namespace) -> list
     return rest
 
 
-def _hydra(command: Command, words: list[str], outcome: Outcome) -> None:
-    """Run the command's job under Hydra, once or once for each run of a sweep."""
+def _hydra(command: Command, words: list[str], outcome: Outcome, typed: Sequence[str] = ()) -> None:
+    """Run the command's job under Hydra, once or once for each run of a sweep; ``typed`` is what a run keeps as its
+    command line."""
     import hydra
     from hydra.errors import HydraException
 
     from agentrl.config import CONF
 
     def job(cfg: Any) -> None:
+        sys.argv = list(typed)
         _job(command, cfg, outcome)
 
     before = sys.argv

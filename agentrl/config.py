@@ -29,6 +29,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from agentrl.errors import ConfigError
 
@@ -158,14 +159,18 @@ def overridden() -> list[str]:
 
 
 def compose_full(hydra: Hydra, name: str, overrides: Sequence[str]) -> Config:
-    """The composed config with its ``hydra`` node and unresolved interpolations. Raises Hydra's own exceptions."""
-    return hydra.compose_config(
-        config_name=name,
-        overrides=list(overrides),
-        run_mode=RunMode.RUN,
-        with_log_configuration=False,
-        from_shell=False,
-    )
+    """The composed config with its ``hydra`` node and unresolved interpolations. Raises Hydra's own exceptions, and
+    ConfigError on a file that is no YAML."""
+    try:
+        return hydra.compose_config(
+            config_name=name,
+            overrides=list(overrides),
+            run_mode=RunMode.RUN,
+            with_log_configuration=False,
+            from_shell=False,
+        )
+    except YAMLError as error:
+        raise ConfigError(f"no YAML: {' '.join(str(error).split())}; mend the file") from None
 
 
 def resolve(cfg: Config) -> None:
@@ -210,6 +215,8 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, Config]]:
 def build(node: Config) -> Any:
     """Build the object that ``node._target_`` names from its own fields. Raises ConfigError with all its problems."""
     path = str(node._get_full_key(None)) or "config"
+    if "_target_" not in node:
+        raise ConfigError(f"{path}: names no class; begin its YAML with _target_: module.Class")
     nodes = list(targets(node, path))
     found = [line for place, part in nodes for line in _node_problems(place, part)]
     found = found or [line for place, part in nodes for line in _build_problems(place, part)]

@@ -88,8 +88,8 @@ def steps_kept(run_dir: Path) -> list[int]:
 
 
 def forget(run_dir: Path, keep: int) -> None:
-    """Drop the batches before the oldest of the newest ``keep`` checkpoints (0: none)."""
-    oldest = min(steps_saved(run_dir)[:keep], default=0) if keep else 0
+    """Drop the batches before the oldest of the newest ``keep`` checkpoints (0: none); the start counts as one."""
+    oldest = [*steps_saved(run_dir), 0][:keep][-1] if keep else 0
     for step in steps_kept(run_dir):
         if step <= oldest:
             path_of(run_dir, step).unlink()

@@ -125,12 +125,22 @@ def _read_choice(hydra: Hydra, base: Config, override: Override, multirun: bool,
         return
     wrong = [choice for choice in _names(override) if choice not in known]
     if wrong:
-        found.problems += [f"{group}={choice}: no such {group}; {nearest(choice, known)}" for choice in wrong]
+        found.problems += [
+            f"{group}={choice}: no such {group}; {_lies(group, choice) or nearest(choice, known)}" for choice in wrong
+        ]
     elif override.is_sweep_override() and not multirun:
         found.problems.append(f"{text}: several choices are a sweep; add -m, or choose one")
     else:
         found.good.append(_single(override))
         found.touched |= {"*"} if group in WIDE else {group}
+
+
+def _lies(group: str, choice: str) -> str:
+    """What to add where a choice lies in a folder here that nobody named, as `agentrl new` writes it."""
+    for folder in (".", choice):
+        if Path(folder, group, f"{choice}.yaml").is_file():
+            return f"{Path(folder, group, choice)}.yaml is here: add --config-dir {folder}"
+    return ""
 
 
 def _read_key(hydra: Hydra, cfg: Config, override: Override, multirun: bool, found: Review) -> None:

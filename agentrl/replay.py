@@ -69,13 +69,13 @@ def way(folder: Path, step: int, updates: int) -> tuple[int, list[int]]:
     """The step of the newest checkpoint before ``step`` (0: the run's start), and the steps of the batches from there
     to ``step``. Raises ConfigError when one of them was not kept."""
     known = steps_kept(folder)
-    if step not in known:
-        has = (
-            f"it has {known[0]} to {known[-1]}"
-            if known
-            else "it has none; a run keeps them with checkpoint.batches=true"
+    if not known:
+        raise ConfigError(
+            f"{folder} keeps no batches; a run keeps them with checkpoint.batches=true, back to the oldest of the "
+            "checkpoint.keep newest checkpoints"
         )
-        raise ConfigError(f"step={step}: {folder} keeps no batch of this step; {has}")
+    if step not in known:
+        raise ConfigError(f"step={step}: {folder} keeps no batch of this step; it has {known[0]} to {known[-1]}")
     base = max((saved for saved in checkpoint.steps_saved(folder) if saved < step), default=0)
     steps = list(range(base + updates, step + 1, updates))
     if missing := [number for number in steps if number not in known]:

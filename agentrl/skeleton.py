@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from agentrl.config import CONF, Config, nearest
+from agentrl.config import CONF, Config
 from agentrl.errors import ConfigError
 
 TEXTS = Path(__file__).resolve().parent / "skeletons"
@@ -42,7 +42,7 @@ def _new(kind: str, cfg: Config) -> dict[str, Any]:
         raise ConfigError(f"folder={folder}: exists and is not empty; delete it, or give another folder=FOLDER")
     files = write(kind, name, folder)
     print("\n".join(f"wrote {path}" for path in files))
-    print(f"\ngo on:  cd {folder} && python -m pytest    and read {folder / 'README.md'}")
+    print(f"\ngo on:  cd {folder} && python -m pytest    then its README.md")
     return {"files": [str(path) for path in files]}
 
 
@@ -69,7 +69,8 @@ def _checked(kind: str, name: str | None) -> str:
         )
     ours = [path.stem for path in (CONF / kind).glob("*.yaml")]
     if name in ours:
-        raise ConfigError(f"new {kind} {name}: there is one of this name already ({nearest(name, ours)}); take another")
-    if find_spec(name) is not None:
+        raise ConfigError(f"new {kind} {name}: there is one of this name already in agentrl; take another")
+    found = find_spec(name)
+    if found is not None and found.origin is not None:  # a mere folder here has none: the next question is about it
         raise ConfigError(f"new {kind} {name}: Python has a module of this name already; take another")
     return name

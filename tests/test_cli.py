@@ -214,11 +214,26 @@ def test_a_job_is_given_a_checked_and_resolved_config(
     assert "hydra" not in seen[0]
 
 
+def test_a_run_keeps_the_command_line_as_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(cli, "_function", lambda _: lambda _cfg: seen.append(list(sys.argv)))
+    before = list(sys.argv)
+    words = ["train", f"run_dir={tmp_path / 'run'}", "seed=1"]
+    assert told(capsys, *words)[0] == 0
+    assert (seen, sys.argv) == ([["agentrl", *words]], before)
+
+
 def test_flags_may_stand_among_the_overrides(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["env", "replay", "env=fake", "--config-dir", str(fake), "env.agree=3", f"golden={fake / 'golden.jsonl'}"]
     assert told(capsys, *words)[0] == 0
     code, _, err = told(capsys, "train", "seed=1", "--nothing")
-    assert (code, err) == (2, "agentrl: --nothing: no such flag; known ones: agentrl train --hydra-help\n")
+    assert code == 2
+    assert err == (
+        "agentrl: --nothing: no such flag; settings are written key=value, flags are those of "
+        "agentrl train --hydra-help\n"
+    )
 
 
 def test_python_files_beside_the_yaml_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,6 +246,35 @@ def test_python_files_beside_the_yaml_are_found(tmp_path: Path, capsys: pytest.C
     code, _, err = told(capsys, *command)
     assert code == 2
     assert "No module named 'beside_yaml'; install its package, or give its folder as --config-dir" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("_target_: nowhere.World\nitems: [2\n", "no YAML: while parsing a flow sequence in"),
+        ("items: 2\n", "env: names no class; begin its YAML with _target_: module.Class"),
+    ],
+)
+def test_a_broken_yaml_of_ones_own_is_a_sentence(
+    content: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "mine.yaml").write_text(content)
+    code, _, err = told(capsys, "env", "check", "env=mine", "--config-dir", str(tmp_path))
+    assert code == 2
+    assert err.startswith(f"agentrl: {says}")
+    assert "_target_" in err or f'"{tmp_path / "env" / "mine.yaml"}", line 3' in err
+
+
+@pytest.mark.parametrize(("place", "folder"), [("mine/env/mine.yaml", "mine"), ("env/mine.yaml", ".")])
+def test_a_forgotten_config_dir_is_named(
+    place: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text("_target_: mine.Mine\n")
+    (line,) = review("train", ["env=mine"])
+    assert line == f"env=mine: no such env; {place} is here: add --config-dir {folder}"
 
 
 def test_a_folder_that_holds_a_run_is_refused(

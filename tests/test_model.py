@@ -192,6 +192,9 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.lora_rank"):
         pretrained(tmp_path, lora_rank=4, lora_targets=[])
     path = save_model("qwen2.5", tmp_path)
+    (tmp_path / "run" / "checkpoints" / "step_000002" / "model").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"holds no model .* one of its checkpoints: .*step_000002/model"):
+        policy(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"model\.lora_targets"):
         policy(path, lora_rank=4, lora_targets=["nonsense"])
     weights = load_file(path / "model.safetensors")

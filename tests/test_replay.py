@@ -10,7 +10,7 @@ import pytest
 
 from agentrl import checkpoint, config
 from agentrl.errors import ConfigError, DataError
-from agentrl.kept import Kept, keep, load, path_of, steps_kept
+from agentrl.kept import Kept, forget, keep, load, path_of, steps_kept
 from agentrl.replay import replay
 from tests.test_cli import told
 from tests.toy import save_toy_model
@@ -56,6 +56,20 @@ def test_references_adapters_and_weighted_groups(words: str, model: Path, tmp_pa
     toy_train(model, tmp_path / "run", *f"method={words} steps=3 checkpoint.every=2".split(), *QUICK, *warm)
     assert again(tmp_path / "run", 3) == {"equal": True, "from": 2, "steps": [3], "differ": {}}
     assert steps_kept(tmp_path / "run") == [3]  # of the two checkpoints that are kept, 2 is the older one
+
+
+@pytest.mark.parametrize(
+    ("saved", "keep", "left"), [((4,), 2, [2, 4]), ((2, 4), 2, [4]), ((4,), 1, []), ((4,), 0, [2, 4])]
+)
+def test_the_start_counts_as_a_checkpoint(saved: tuple[int, ...], keep: int, left: list[int], tmp_path: Path) -> None:
+    """A finished run without checkpoints on the way keeps its batches back to the start."""
+    for step in saved:
+        (tmp_path / "checkpoints" / f"step_{step:06d}").mkdir(parents=True)
+    for step in (2, 4):
+        path_of(tmp_path, step).parent.mkdir(exist_ok=True)
+        path_of(tmp_path, step).touch()
+    forget(tmp_path, keep)
+    assert steps_kept(tmp_path) == left
 
 
 def test_a_changed_record_is_noticed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +120,7 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
         again(run, 4)
     path_of(run, 2).write_bytes(lost)
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
-    with pytest.raises(ConfigError, match=r"it has none; a run keeps them with checkpoint\.batches=true"):
+    with pytest.raises(ConfigError, match=r"keeps no batches; a run keeps them with checkpoint\.batches=true"):
         again(tmp_path)
     with pytest.raises(ConfigError, match="got no run"):
         replay(config.compose("replay", []))

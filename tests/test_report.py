@@ -19,6 +19,7 @@ from agentrl.report import command
 from agentrl.report.arms import arms, one_panel
 from agentrl.report.reading import find as find_runs
 from agentrl.report.records import Settings
+from agentrl.report.words import wanted
 from agentrl.stats import difference
 from tests.report_runs import TASKS, a_run, solved
 
@@ -95,6 +96,16 @@ def test_one_seed_shows_nothing(tmp_path: Path) -> None:
     (one,) = command.find([str(runs)], SETTINGS, 0).found
     assert one.pairs[0].word == "no difference shown: one seed says nothing of others"
     assert [arm.rank for arm in one.arms] == [None, None]
+
+
+def test_equal_plays_say_nothing_of_sample_sizes(tmp_path: Path) -> None:
+    """Two methods that did not learn play alike: their differences have no spread, which is not a spread of 0."""
+    runs = grid(tmp_path, {"grpo": [8, 20], "vspo": [8, 20]})
+    (one,) = command.find([str(runs)], SETTINGS, 0).found
+    (advice,) = one.advice
+    assert (advice.known, advice.seeds, advice.paired) == (False, None, None)
+    assert advice.unpaired
+    assert wanted([one]) == ""
 
 
 def test_runs_without_a_seed_in_common_are_not_compared(tmp_path: Path) -> None:

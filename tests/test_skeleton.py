@@ -80,13 +80,23 @@ def test_a_bare_word_is_the_name(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "exists and is not empty" in err
 
 
+def test_a_second_time_the_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where Python looks into the folder at hand (``python -m agentrl``), the folder is no module that has the name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert told(capsys, "new", "env", "far_shop")[0] == 0
+    assert "folder=far_shop: exists and is not empty" in told(capsys, "new", "env", "far_shop")[2]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         ((), "a name is missing; say agentrl new env NAME"),
         (("My-World",), "expected a lower-case letter"),
         (("class",), "expected a lower-case letter"),
-        (("webshop",), "there is one of this name already"),
+        (("webshop",), "new env webshop: there is one of this name already in agentrl; take another"),
         (("json",), "Python has a module of this name already"),
     ],
 )

@@ -12,6 +12,9 @@ import math
 import pickle
 import random
 from collections.abc import Iterator
+from pathlib import Path
+from sysconfig import get_path
+from traceback import extract_tb
 from typing import Any
 
 from agentrl.envs.base import Env, Episode, Step
@@ -22,6 +25,7 @@ from agentrl.types import Message, Split, Task
 
 TURNS = 8  # actions tried in one episode
 EXPERT_TURNS = 100
+LIBRARIES = (str(Path(__file__).parents[1]), get_path("stdlib"), get_path("purelib"))  # code that is not the reader's
 ROLES = ("system", "user", "tool")
 ODD = ("", " ", "nonsense", "click[", "]" * 50, "\x00\uffff", "search[" + "x" * 5000 + "]", "{}", "'; DROP TABLE t; --")
 
@@ -214,4 +218,7 @@ def _play(env: Env, task: Task, noise: float) -> tuple[list[str], float]:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__} ({error})"
+    """The error, and the last line on its way that is not agentrl's own or a library's."""
+    ours = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(LIBRARIES)]
+    where = f", in {Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else ""
+    return f"{type(error).__name__} ({error}){where}"

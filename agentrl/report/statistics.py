@@ -128,21 +128,21 @@ class World:
         return resampling.profile(self.plays(arm), AT), low, high
 
     def _advice(self, effect: float) -> Advice:
-        """From the mean variances of all pairs, and of all arms."""
+        """From the mean variances of all pairs, and of all arms. Where all are equal, no spread is known."""
         own = [float(np.nanvar(self.plays(arm), ddof=1)) for arm in self.arms if len(self.tasks) > 1]
         apart = [self._apart(a, b) for a, b in combinations(self.arms, 2) if shared(a, b)]
         single = [float(np.nanvar(one, ddof=1)) for one in apart if one.size > 1]
         spreads = [resampling.variances(one) for one in apart if min(one.shape) > 1]
         seeds = None
-        if spreads:
+        if seen := any(map(any, spreads)):
             of_seeds, of_tasks, noise = (statistics.fmean(column) for column in zip(*spreads, strict=True))
             seeds = seeds_needed(Spread(of_seeds, of_tasks, noise, len(self.tasks)), effect)
         return Advice(
             effect,
             seeds,
-            bool(spreads),
-            tasks_needed(statistics.fmean(single), effect) if single else None,
-            tasks_needed(2 * statistics.fmean(own), effect) if own else None,
+            seen,
+            tasks_needed(statistics.fmean(single), effect) if any(single) else None,
+            tasks_needed(2 * statistics.fmean(own), effect) if any(own) else None,
         )
 
     def _apart(self, ours: Arm, theirs: Arm) -> resampling.Floats:

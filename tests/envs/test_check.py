@@ -188,6 +188,7 @@ class MovingGoal(Colours):
         (SharedState(), "different answers"),
         (ForgetfulSnapshot(), "restored from its snapshot"),
         (Touchy(), "an invalid action is data"),
+        (Touchy(), "raised ValueError (say something), in test_check.py, line"),
         (Burning(), "the shop is on fire"),
         (NoTests(), "tasks('test') is empty"),
         (Doubtful(), "the step says parsed=False"),
