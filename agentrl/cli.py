@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from agentrl.disk import reason
 from agentrl.errors import AgentRLError, ConfigError, Interrupted
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(_disk(error)) from None
 
 
-def _follow() -> int:
+def _follow() -> NoReturn:
     """A process of torchrun that does not lead does what the one that does says, whatever its command line."""
     from agentrl.distributed.member import serve
     from agentrl.distributed.parallel import launched
@@ -184,7 +184,7 @@ def _follow() -> int:
     place = launched()
     assert place is not None
     serve(place)
-    return 0
+    os._exit(0)  # the collectives' threads may wait for others
 
 
 def _disk(error: OSError) -> int:

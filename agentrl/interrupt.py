@@ -2,7 +2,8 @@
 
 Ctrl-C finishes the batch or evaluation in progress. SIGTERM is what schedulers send some seconds before they end a
 process (Slurm, Kubernetes, spot machines): it drops what is being played, because that can be played again exactly,
-and finishes only what the learner has begun.
+and finishes only what the learner has begun. torchrun passes signals on and kills its processes half a minute later:
+there Ctrl-C drops what is being played, too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -17,6 +19,10 @@ from typing import Any
 from agentrl.errors import Interrupted, Terminated
 
 PARENT = "AGENTRL_PARENT"  # in the environment: the id of a process with which this one ends
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the environment of processes that torchrun has started
+SAME_S = (
+    2.0  # under torchrun signals so near each other are one: it came from the terminal (or Slurm) and from torchrun
+)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -29,6 +35,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal = 0
+        self._at = 0.0
         self._droppable = False
 
     def __bool__(self) -> bool:
@@ -41,8 +48,10 @@ class Stop:
 
         def note(number: int, _frame: Any) -> None:
             if self:
+                if TORCHRUN in os.environ and time.monotonic() - self._at < SAME_S:
+                    return
                 raise KeyboardInterrupt
-            self.signal = number
+            self.signal, self._at = number, time.monotonic()
             drop = self._urgent and self._droppable
             with suppress(RuntimeError):  # the signal came in the middle of another print
                 print(f"\nagentrl: {self._told(drop)}, then {end}; Ctrl-C again stops at once", flush=True)
@@ -58,7 +67,7 @@ class Stop:
 
     @contextmanager
     def droppable(self) -> Iterator[None]:
-        """Inside, and at its begin, SIGTERM raises :class:`Dropped` at once."""
+        """Inside, and at its begin, SIGTERM (under torchrun any signal) raises :class:`Dropped` at once."""
         self._droppable = True
         try:
             if self._urgent:
@@ -69,18 +78,19 @@ class Stop:
 
     def ended(self, text: str) -> Interrupted:
         """The error that ends the run, with the exit code of the signal; ``text`` begins with ``interrupted``."""
-        if not self._urgent:
+        if self.signal != signal.SIGTERM:
             return Interrupted(text)
         return Terminated(text.replace("interrupted", "ended by SIGTERM", 1))
 
     @property
     def _urgent(self) -> bool:
-        return self.signal == signal.SIGTERM
+        return self.signal == signal.SIGTERM or (bool(self) and TORCHRUN in os.environ)
 
     def _told(self, drop: bool) -> str:
-        if drop:
-            return "SIGTERM: dropping what is being played"
-        return "SIGTERM: finishing the optimiser steps" if self._urgent else "finishing this batch or evaluation"
+        if not self._urgent:
+            return "finishing this batch or evaluation"
+        doing = "dropping what is being played" if drop else "finishing the optimiser steps"
+        return f"SIGTERM: {doing}" if self.signal == signal.SIGTERM else doing
 
 
 @contextmanager

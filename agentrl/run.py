@@ -284,7 +284,7 @@ def training_run(cfg: Config, start: Start | None = None) -> Run:
     method: Method = config.build(cfg.method)
     require_work(cfg, rollout, learning.minibatches, method)
     require_weights(cfg, method)
-    team: Team = config.build(cfg.parallel).start(serve, str(cfg.device), config.plain(cfg.cluster))
+    team: Team = config.build(cfg.parallel).start(serve, str(cfg.device), config.build(cfg.cluster))
     try:
         return _run(cfg, start, team, rollout, learning, method)
     except BaseException:

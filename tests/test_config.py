@@ -32,6 +32,7 @@ GAPS = {  # values that a person must give (???)
     "model": "model.path=somewhere",
     "engine=openai": "engine.model=far",
     "env=gym": "env.id=far",
+    "env=verifiers": "env.id=far",
 }
 
 

@@ -103,6 +103,7 @@ DOORS = {
     "sqlglot": {"envs"},
     "pymysql": {"envs"},
     "gymnasium": {"envs"},
+    "verifiers": {"envs"},
     "regex": {"envs"},
     "torch": {
         "batch", "device", "nests", "ops", "digest", "seen", "tally", "samples", "methods", "model", "engine",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agentrl import config, loop
-from agentrl.errors import Interrupted
+from agentrl.errors import Interrupted, Terminated
+from agentrl.interrupt import TORCHRUN, Dropped, Stop
 from agentrl.run import Run
 from tests.toy import save_toy_model
 from tests.toy_run import toy_train
@@ -80,3 +81,20 @@ def test_in_the_last_evaluation_nothing_is_lost(
         with pytest.raises(Interrupted, match="interrupted at step 3 of 3, all saved"):
             toy_train(model, tmp_path, *SMALL)
     assert set(resume(tmp_path)["eval"]) == {"before", "after"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_under_torchrun_a_press_that_comes_twice_counts_once(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the terminal and from torchrun, which kills half a minute later: what is played is dropped at once."""
+    monkeypatch.setenv(TORCHRUN, "x")
+    stop = Stop()
+    with stop.heard():
+        with pytest.raises(Dropped), stop.droppable():
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        assert isinstance(stop.ended("interrupted"), Terminated) is (number == signal.SIGTERM)
+        monkeypatch.setattr("agentrl.interrupt.SAME_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)

@@ -1,13 +1,14 @@
 """Where engines live: ``engine`` says what samples, ``cluster`` says in which processes, on which machines.
 
 A cluster of several workers is one pool (:mod:`agentrl.cluster.pool`) over an agency that hires: processes of this
-machine, or Ray actors anywhere. What a worker does inside is the same in both (:class:`Served`).
+machine, or Ray actors anywhere. What a worker does inside is the same in both (:class:`Served`). A cluster has places
+for other processes of the run, too: its :class:`Hands`, with which a learner of several processes learns.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -32,8 +33,47 @@ class Cluster(Protocol):
         EngineError."""
         ...
 
+    def hands(self, count: int, kind: str) -> Hands:
+        """``count`` processes beside this one, not yet at work; of ``kind`` cuda each gets a GPU of its own, and this
+        process has the first of those that it sees. Raises ConfigError."""
+        ...
+
     def describe(self) -> str:
         """Where engines live, in a few words that follow 'in'."""
+        ...
+
+
+class Others(Protocol):
+    """Processes beside this one, each of which lives for one function. They are counted from 1."""
+
+    host: str  # the address under which they reach this process
+
+    def end(self, number: int, wait_s: float) -> str:
+        """How a process ended, in words that follow its name; empty while it lives. Waits so long for its end."""
+        ...
+
+    def help(self) -> str:
+        """What a person should look at when one does not come up."""
+        ...
+
+    def leave(self) -> None:
+        """They have been told to end: see that they do, and clean up behind them."""
+        ...
+
+
+class Hands(Others, Protocol):
+    """Those that are started here."""
+
+    def gpu(self, number: int) -> int:
+        """Which of the GPUs that process ``number`` sees is its own."""
+        ...
+
+    def hire(self, life: Callable[[Any], None], given: Sequence[Any]) -> None:
+        """Begin to start them all: ``life(given[k])`` in process k + 1."""
+        ...
+
+    def kill(self) -> None:
+        """End them, whatever they do, and clean up behind them."""
         ...
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentrl.cluster.base import EngineSettings
+from agentrl.cluster.forks import Forks
 from agentrl.engine.base import Engine
 
 
@@ -16,6 +17,10 @@ class Here:
     def start(self, engine: EngineSettings, source: Any, device: str) -> Engine:
         """The engine itself. Raises ConfigError."""
         return engine.start(source, device)
+
+    def hands(self, count: int, kind: str) -> Forks:
+        """Processes of this machine. Raises ConfigError."""
+        return Forks(count, kind)
 
     def describe(self) -> str:
         return "this process"

@@ -21,13 +21,12 @@ from typing import Any
 import torch
 
 from agentrl.cluster.base import SILENT_S, EngineSettings, WorkerLost, answered, begun, on_host
+from agentrl.cluster.forks import PRELOAD, Forks, ended
 from agentrl.cluster.pool import Pooled, PoolEngine
 from agentrl.device import resolve_device
 from agentrl.errors import ConfigError, EngineError
 from agentrl.ranges import require_least
 from agentrl.watchdog import patience, scratch, show_stacks
-
-PRELOAD = ("agentrl.engine.torch_engine", "transformers", "transformers.models.auto.modeling_auto")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,10 @@ class Processes(Pooled):
     def start(self, engine: EngineSettings, source: Any, device: str) -> PoolEngine:
         """All workers, up and equal. Raises ConfigError, EngineError."""
         return PoolEngine(Fork(self, engine, source, device), self)
+
+    def hands(self, count: int, kind: str) -> Forks:
+        """Further processes of this machine. Raises ConfigError."""
+        return Forks(count, kind)
 
     def describe(self) -> str:
         where = f" on {', '.join(self.devices)}" if self.devices else ""
@@ -174,10 +177,7 @@ class Process:
 
     def _end(self) -> str:
         self._process.join(10.0)
-        code = self._process.exitcode
-        if code is not None and code < 0:
-            return f"was ended by signal {-code} ({signal.Signals(-code).name})"
-        return f"ended with exit code {code}"
+        return ended(self._process.exitcode)
 
 
 def serve(pipe: Connection, engine: EngineSettings, source: Any, device: str, env: Mapping[str, str]) -> None:

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +18,11 @@ import torch
 
 from agentrl.cluster.base import SILENT_S, EngineSettings, Served, WorkerLost, answered, begun, on_host
 from agentrl.cluster.pool import Pooled, PoolEngine
+from agentrl.cluster.ray_hands import Actors, Wants
+from agentrl.cluster.ray_join import cause, join, require_ray
 from agentrl.errors import ConfigError, EngineError
 from agentrl.ranges import require_least
 from agentrl.watchdog import patience
-
-INSTALL = "pip install 'agentrl[ray]'"
-SETTINGS = {  # what Ray reads when it is imported or started; what the user has set stays
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
-    "RAY_worker_niceness": "0",  # else actors give way (nice 15) to everything else on a busy machine
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # actors without GPUs keep the variables they have
-}
 
 
 @dataclass(frozen=True)
@@ -65,6 +57,19 @@ class Ray(Pooled):
             raise
         return PoolEngine(crew, self)
 
+    def hands(self, count: int, kind: str) -> Actors:
+        """Actors beside those of the engines, on a GPU each or ``cpus`` cores. Raises ConfigError."""
+        ray = require_ray()
+        own = join(ray, self.address, first_gpu=kind != "cuda")
+        try:
+            if own:
+                self._require_room(ray.cluster_resources(), count if kind == "cuda" else 0)
+            return Actors(ray, own, not self.address, Wants(count, self.cpus, float(kind == "cuda")))
+        except BaseException:
+            if own:
+                ray.shutdown()
+            raise
+
     def describe(self) -> str:
         where = f"the Ray cluster at {self.address}" if self.address else "a Ray of this machine"
         return (
@@ -72,14 +77,16 @@ class Ray(Pooled):
             f"{self.part} requests"
         )
 
-    def _require_room(self, there: Mapping[str, float]) -> None:
-        """On one machine nothing can be waited for. Raises ConfigError."""
-        for name, unit in (("cpus", "CPU"), ("gpus", "GPU")):
-            wanted, found = getattr(self, name) * self.workers, there.get(unit, 0.0)
+    def _require_room(self, there: Mapping[str, float], learners: int = 0) -> None:
+        """On one machine nothing can be waited for. ``learners``: GPUs that others have. Raises ConfigError."""
+        for name, unit, others in (("cpus", "CPU", 0), ("gpus", "GPU", learners)):
+            wanted, found = getattr(self, name) * self.workers + others, there.get(unit, 0.0)
             if wanted > found:
+                more = f" and {others} actor(s) of the learner" if others else ""
                 raise ConfigError(
-                    f"cluster.{name}: {self.workers} workers of {getattr(self, name):g} want {wanted:g}, this machine "
-                    f"has {found:g}; lower cluster.{name} or cluster.workers, or name a cluster by cluster.address"
+                    f"cluster.{name}: {self.workers} workers of {getattr(self, name):g}{more} want {wanted:g}, this "
+                    f"machine has {found:g}{' beside the first' * bool(others)}; lower cluster.{name} or "
+                    "cluster.workers, or name a cluster by cluster.address"
                 )
 
 
@@ -174,7 +181,7 @@ class Actor:
         except errors.GetTimeoutError:
             raise
         except errors.RayError as error:  # the actor, its node or an object has gone
-            raise WorkerLost(f"was lost by Ray ({_cause(error)}; what it printed is in Ray's logs)") from None
+            raise WorkerLost(f"was lost by Ray ({cause(error)}; what it printed is in Ray's logs)") from None
         if kind == "error":
             raise EngineError(value)
         return value
@@ -205,55 +212,3 @@ class Seat:
     def pid(self) -> int:
         """Its process id, on its own machine."""
         return os.getpid()
-
-
-def require_ray(group: str = "cluster", other: str = "processes") -> Any:
-    """The module ``ray``, its settings made. Raises ConfigError where it is absent, naming the config group that asked
-    for it and its ``other`` choice."""
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError(
-            f"{group}=ray: Ray cannot be imported here ({error}); install it with `{INSTALL}`, or use {group}={other}"
-        ) from error
-    return ray
-
-
-def join(ray: Any, address: str, group: str = "cluster") -> bool:
-    """Connect this process to Ray; True where a Ray was started for it. One that is connected already is used as it is.
-
-    Raises ConfigError when there is no Ray at the address.
-    """
-    if ray.is_initialized():
-        return False
-    with _own_sigterm():
-        quiet = {"logging_level": "ERROR", "log_to_driver": False}  # errors come as answers, the rest is in Ray's logs
-        try:
-            ray.init(address=address or "local", include_dashboard=None if address else False, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-            raise ConfigError(
-                f"{group}.address: got '{address}', but there is no Ray that this machine can join "
-                f"({str(error).splitlines()[0]}); start one (`ray start --head`), or leave the address empty"
-            ) from None
-    return not address
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Ray takes SIGTERM over; the run keeps its own way of ending."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _cause(error: Exception) -> str:
-    """The end of Ray's account, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
-    return f"{type(error).__name__}: {lines[-1].split(' Some common causes')[0].rstrip('.')}"

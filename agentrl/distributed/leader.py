@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from agentrl.cluster.base import Others
 from agentrl.distributed.channel import Channel, Door
 from agentrl.distributed.team import Together
 from agentrl.errors import TeamError
@@ -23,7 +24,6 @@ LOOK_S = 0.2  # between looks at who is silent
 GRACE_S = 10.0  # the main thread may take so long to notice by itself that a process is gone
 MARGIN_S = 15.0  # beyond the deadline until the watchdog counts it as silence of ours
 COLLECTIVES = ("gloo", "nccl", "process group")  # words of errors in which another process has a part
-LEAVING_S = 5.0  # processes may take so long to end by themselves
 
 
 class Follower:
@@ -195,15 +195,12 @@ class Leader(Together):
             time.sleep(0.05)
 
 
-def _how(ends: Callable[[int, float], str], rank: int) -> str:
-    return ends(rank, GRACE_S) or "has gone"
+def _how(others: Others, rank: int) -> str:
+    return others.end(rank, GRACE_S) or "has gone"
 
 
-def assembled(
-    door: Door, size: int, ends: Callable[[int, float], str], device: torch.device, start_s: float
-) -> list[Follower]:
-    """The followers, by rank, once all have called. ``ends(rank, wait_s)``: how a process ended, as what follows its
-    name; empty while it lives. Raises TeamError."""
+def assembled(door: Door, size: int, others: Others, device: torch.device, start_s: float) -> list[Follower]:
+    """The followers, by rank, once all have called. Raises TeamError."""
     found: dict[int, Follower] = {}
     deadline = time.monotonic() + start_s
     with patience("setup", "waiting for the other learner processes", start_s + MARGIN_S):
@@ -212,16 +209,16 @@ def assembled(
                 missing = sorted(set(range(1, size)) - set(found))
                 raise TeamError(
                     f"learner: process{'es' * (len(missing) > 1)} {', '.join(map(str, missing))} did not start within "
-                    f"parallel.start_s={start_s:g} s; see what they say above"
+                    f"parallel.start_s={start_s:g} s; {others.help()}"
                 )
             channel = door.admit(1.0, device)
             for rank in set(range(1, size)) - set(found):
-                if ended := ends(rank, 0.0):
+                if ended := others.end(rank, 0.0):
                     raise TeamError(f"learner: process {rank} {ended} before it was up; see what it says above")
             if channel is not None:
                 with suppress(EOFError, OSError):
                     rank = int(channel.receive())
-                    found[rank] = Follower(rank, channel, partial(_how, ends, rank))
+                    found[rank] = Follower(rank, channel, partial(_how, others, rank))
     return [found[rank] for rank in sorted(found)]
 
 

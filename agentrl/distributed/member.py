@@ -30,6 +30,7 @@ from agentrl.model import Parts, Policy, Pretrained
 from agentrl.watchdog import last_sign, show_stacks
 
 SIGN_S = 1.0  # between looks for a sign of life to pass on
+IDLE_S = 1.0  # one that has nothing to do ends by itself within it
 MEETING_S = 3600.0  # the leader is there by then, or torchrun has ended both
 
 
@@ -74,17 +75,20 @@ def serve(place: Place) -> None:
     host, port = about["address"]
     channel = call((host, port), bytes.fromhex(about["token"]), MEETING_S, device)
     channel.send(place.rank)
-    todo = _listening(channel)
+    done = threading.Event()
+    todo = _listening(channel, done)
     join(store, place.rank, place.size, device, about["deadline_s"])
     team = Together(place.rank, place.size, device, False)
     Member(team)
     threading.Thread(target=_tell_life, args=(channel,), daemon=True).start()
-    while True:
-        name, args = todo.get()
+    while (asked := todo.get()) is not None:
+        name, args = asked
         kind, value = _answer(team, name, args)
-        channel.send((kind, value))
+        with suppress(OSError):  # the leader has gone
+            channel.send((kind, value))
         if kind == "error":
             os._exit(1)  # others may wait for this process in a collective: the cut line ends that
+    done.set()
 
 
 def _answer(team: Together, name: str, args: tuple[Any, ...]) -> tuple[str, Any]:
@@ -97,15 +101,18 @@ def _answer(team: Together, name: str, args: tuple[Any, ...]) -> tuple[str, Any]
     return "ok", answer
 
 
-def _listening(channel: Channel) -> queue.Queue[tuple[str, tuple[Any, ...]]]:
-    """What is asked, as it comes. The end of the line is the end of this process, whatever it is doing."""
-    todo: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue()
+def _listening(channel: Channel, done: threading.Event) -> queue.Queue[tuple[str, tuple[Any, ...]] | None]:
+    """What is asked, as it comes; None at the end of the line, which is that of this process, too, whatever it
+    is doing, unless it says that it is ``done``."""
+    todo: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
 
     def listen() -> None:
         with suppress(Exception):
             while True:
                 todo.put(channel.receive())
-        os._exit(0)
+        todo.put(None)
+        if not done.wait(IDLE_S):
+            os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
     return todo

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,10 +13,12 @@ from typing import Any
 import torch
 from torch.distributed.rendezvous import rendezvous
 
-from agentrl.cluster.processes import PRELOAD
+from agentrl.cluster.base import Cluster, Hands, Others
+from agentrl.cluster.processes import Processes
+from agentrl.cluster.ray import Ray
 from agentrl.device import resolve_device
 from agentrl.distributed.channel import Door
-from agentrl.distributed.leader import LEAVING_S, Leader, assembled, join
+from agentrl.distributed.leader import Leader, assembled, join
 from agentrl.distributed.policies import Replica, Sharded
 from agentrl.distributed.team import Alone, Team, Together
 from agentrl.errors import ConfigError, TeamError
@@ -26,7 +26,6 @@ from agentrl.model import Parts, Policy, Pretrained
 from agentrl.ranges import require_least, require_positive
 
 DOOR = "agentrl/door"  # key under which the leader tells where to call
-HERE = "127.0.0.1"
 TCPStore: Any = torch.distributed.TCPStore  # type: ignore[attr-defined]  # torch does not list it among its exports
 
 
@@ -71,7 +70,7 @@ def launched() -> Place | None:
 class One:
     """The schema of conf/parallel/none.yaml."""
 
-    def start(self, serve: Serve, device: str, engines: Mapping[str, Any]) -> Team:
+    def start(self, serve: Serve, device: str, cluster: Cluster) -> Team:
         """A team of one. Raises ConfigError."""
         place = launched()
         if place is not None and place.size > 1:
@@ -104,22 +103,22 @@ class Several:
         require_least(self, "parallel", processes=0)
         require_positive(self, "parallel", "start_s", "deadline_s")
 
-    def start(self, serve: Serve, device: str, engines: Mapping[str, Any]) -> Team:
-        """The team of this process, which leads it: the others are started here, unless torchrun has. ``engines``:
-        the config of their cluster. Raises ConfigError, TeamError."""
+    def start(self, serve: Serve, device: str, cluster: Cluster) -> Team:
+        """The team of this process, which leads it: the others are started where ``cluster`` has its own, unless
+        torchrun has started them. Raises ConfigError, TeamError."""
         kind = resolve_device(device).type
-        place, size = launched(), self._size(kind)
+        place, size = launched(), self._size(kind, cluster)
         if kind == "cuda":
-            _require_gpus(size if place is None else 1, engines)
+            _require_apart(size, cluster)
         if place is None:
-            return self._hired(serve, size, kind)
+            return self._hired(serve, size, kind, cluster.hands(size - 1, kind))
         return self._launched(place, kind)
 
     def _launched(self, place: Place, kind: str) -> Team:
         """The processes that torchrun started: one team for all runs of this one."""
         if not _standing:
-            met = self._met(place.store(self.start_s), Door(os.environ["MASTER_ADDR"]), place, kind, _nobody, _nothing)
-            _standing.append(met)
+            theirs = Launched(os.environ["MASTER_ADDR"])
+            _standing.append(self._met(place.store(self.start_s), place, kind, theirs))
         if _standing[0].broken:
             raise TeamError(
                 "learner: the processes that torchrun started are in the middle of a failed run; start anew"
@@ -127,7 +126,7 @@ class Several:
         _standing[0].lockstep = self.lockstep
         return _standing[0]
 
-    def _size(self, kind: str) -> int:
+    def _size(self, kind: str, cluster: Cluster) -> int:
         place = launched()
         if place is not None:
             if self.processes not in (0, place.size):
@@ -135,61 +134,37 @@ class Several:
                     f"parallel.processes: got {self.processes}, but torchrun started {place.size}; leave it out"
                 )
             return place.size
-        if not self.processes and kind != "cuda":
-            raise ConfigError("parallel.processes: got 0, which is one for each GPU, on a CPU; say how many, as 2")
+        many = isinstance(cluster, Ray) and bool(cluster.address)
+        if not self.processes and (many or kind != "cuda"):
+            where = "of many machines" if many else "on a CPU"
+            raise ConfigError(f"parallel.processes: got 0, which is one for each GPU, {where}; say how many, as 2")
         return self.processes or torch.cuda.device_count()
 
-    def _hired(self, serve: Serve, size: int, kind: str) -> Team:
-        """Processes of this machine."""
-        store = TCPStore(HERE, 0, None, True, timedelta(seconds=self.start_s), wait_for_workers=False)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([*PRELOAD, "agentrl.distributed.member"])
-        hired = [
-            context.Process(target=serve, args=(Place(rank, size, rank, HERE, store.port),), name=f"learner {rank}")
-            for rank in range(1, size)
-        ]
-        for process in hired:
-            process.start()
-
-        def end(rank: int, wait_s: float) -> str:
-            process = hired[rank - 1]
-            process.join(wait_s)
-            return "" if process.exitcode is None else _ended(process.exitcode)
-
-        def leave() -> None:
-            for process in hired:
-                process.join(LEAVING_S)
-                process.kill()
-                process.join(LEAVING_S)
-
+    def _hired(self, serve: Serve, size: int, kind: str, hands: Hands) -> Team:
+        """A team with processes that are started now."""
         try:
-            return self._met(store, Door(HERE), Place(0, size, 0), kind, end, leave)
+            wait = timedelta(seconds=self.start_s)
+            store = TCPStore(hands.host, 0, None, True, wait, wait_for_workers=False)
+            given = [Place(rank, size, hands.gpu(rank), hands.host, store.port) for rank in range(1, size)]
+            hands.hire(serve, given)
+            return self._met(store, Place(0, size, 0), kind, hands)
         except BaseException:
-            for process in hired:
-                process.kill()
+            hands.kill()
             raise
 
-    def _met(
-        self,
-        store: Any,
-        door: Door,
-        place: Place,
-        kind: str,
-        end: Callable[[int, float], str],
-        leave: Callable[[], None],
-    ) -> Leader:
+    def _met(self, store: Any, place: Place, kind: str, others: Others) -> Leader:
         """The team once all have called."""
-        device = place.device(kind)
+        device, door = place.device(kind), Door(others.host)
         about = {"address": door.address, "token": door.token.hex(), "deadline_s": self.deadline_s, "kind": kind}
         about["path"] = sys.path  # where modules of --config-dir are
         store.set(DOOR, json.dumps(about))
-        followers = assembled(door, place.size, end, device, self.start_s)
+        followers = assembled(door, place.size, others, device, self.start_s)
         door.close()
 
         def gone() -> None:
             if torch.distributed.is_initialized() and not (team.broken and kind == "cuda"):  # NCCL would wait for all
                 torch.distributed.destroy_process_group()
-            leave()
+            others.leave()
 
         team = Leader(followers, device, self.lockstep, self.deadline_s, gone, launched() is not None)
         try:
@@ -249,31 +224,26 @@ class FSDP(Several):
         return f", learner in {self._count()} processes with a share of the weights each"
 
 
-def _require_gpus(size: int, engines: Mapping[str, Any]) -> None:
-    """Refuse more processes than GPUs, and engines that would come to them unasked. Raises ConfigError."""
-    count = torch.cuda.device_count()
-    if size > count:
-        raise ConfigError(
-            f"parallel.processes: got {size}, but PyTorch sees {count} GPU(s) here and each process needs its own; "
-            "ask for fewer, or start processes on several machines with torchrun (docs/cluster.md)"
-        )
-    if "devices" in engines and not engines["devices"]:
+def _require_apart(size: int, cluster: Cluster) -> None:
+    """Refuse engines that would come to the GPUs of learners unasked. Raises ConfigError."""
+    if isinstance(cluster, Processes) and not cluster.devices:
         raise ConfigError(
             "cluster.devices: got none, so engines would be put on the GPUs of the learner's processes; name theirs, "
             f"as cluster.devices=[cuda:{size},...], or take cluster=here for one that shares the first GPU"
         )
 
 
-def _nobody(_rank: int, _wait_s: float) -> str:
-    """How a process ended that torchrun looks after."""
-    return ""
+class Launched:
+    """Processes that torchrun started and looks after."""
 
+    def __init__(self, host: str) -> None:
+        self.host = host
 
-def _nothing() -> None:
-    """What is left to do after such processes."""
+    def end(self, number: int, wait_s: float) -> str:
+        return ""
 
+    def help(self) -> str:
+        return "see what they say above"
 
-def _ended(code: int) -> str:
-    if code < 0:
-        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
-    return f"ended with exit code {code}"
+    def leave(self) -> None:
+        return None

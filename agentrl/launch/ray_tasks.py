@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentrl.cluster.ray import join, require_ray
+from agentrl.cluster.ray_join import join, require_ray
 from agentrl.launch.base import STOPPED, Job
 from agentrl.launch.remote import StopSign, away
 from agentrl.ranges import require_least, require_positive

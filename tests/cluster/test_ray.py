@@ -18,7 +18,8 @@ import torch
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'agentrl[ray]'")
 
 from agentrl.cluster.pool import PoolEngine
-from agentrl.cluster.ray import Ray, Seat, Stored, join, require_ray
+from agentrl.cluster.ray import Ray, Seat, Stored
+from agentrl.cluster.ray_join import join, require_ray
 from agentrl.digest import weights_digest
 from agentrl.engine.base import Request, Sampling
 from agentrl.engine.torch_engine import Torch

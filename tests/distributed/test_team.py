@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from agentrl.cluster.here import Here
 from agentrl.digest import weights_digest
 from agentrl.distributed.leader import Leader
 from agentrl.distributed.member import serve
@@ -49,7 +50,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
 
 @contextmanager
 def together(parallel: Several) -> Iterator[Leader]:
-    team = parallel.start(serve, "cpu", {})
+    team = parallel.start(serve, "cpu", Here())
     assert isinstance(team, Leader)
     try:
         yield team
@@ -216,16 +217,16 @@ def test_buckets_hold_what_fits() -> None:
 
 def test_a_cpu_must_be_told_how_many() -> None:
     with pytest.raises(ConfigError, match=r"parallel.processes: got 0.*say how many"):
-        Data(0, 1.0, 1.0).start(serve, "cpu", {})
+        Data(0, 1.0, 1.0).start(serve, "cpu", Here())
 
 
 def test_torchrun_without_a_choice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in (("TORCHELASTIC_RUN_ID", "x"), ("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(key, value)
     with pytest.raises(ConfigError, match="torchrun started 2 processes, expected 1; take parallel=data"):
-        make("parallel", "none").start(serve, "cpu", {})
+        make("parallel", "none").start(serve, "cpu", Here())
     with pytest.raises(ConfigError, match=r"parallel.processes: got 3, but torchrun started 2"):
-        Data(3, 1.0, 1.0).start(serve, "cpu", {})
+        Data(3, 1.0, 1.0).start(serve, "cpu", Here())
 
 
 def test_alone_calls_are_calls() -> None:

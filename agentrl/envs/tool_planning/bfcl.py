@@ -141,7 +141,7 @@ def _turns(record: Mapping[str, Any], gold: Sequence[Sequence[str]], folder: Pat
         {
             "id": f"r{turn}.{place}",
             "turn": turn,
-            "any": [{"tool": call.name, "arguments": _rules(call.arguments, functions[call.name]["parameters"])}],
+            "any": [{"tool": call.name, "arguments": rules(call.arguments, functions[call.name]["parameters"])}],
             "call": {"tool": call.name, "arguments": dict(call.arguments)},
         }
         for turn, texts in enumerate(gold)
@@ -163,7 +163,7 @@ def _turns(record: Mapping[str, Any], gold: Sequence[Sequence[str]], folder: Pat
     return f"bfcl/{record['id']}", str(record["id"]), data
 
 
-def _rules(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+def rules(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """The given values; what has a default may be left out or given as such."""
     defaults = {key: value["default"] for key, value in schema["properties"].items() if "default" in value}
     rules: dict[str, Any] = {key: {"values": [value], "optional": True} for key, value in defaults.items()}

@@ -27,6 +27,7 @@ from agentrl.envs.base import Expert, FieldsTravel
 from agentrl.envs.tool_planning.episode import EpisodeState, PlanningEpisode
 from agentrl.envs.tool_planning.official import SPLITS, load, official_panels
 from agentrl.envs.tool_planning.queries import LEVELS, region_queries
+from agentrl.envs.tool_planning.rows import AUTO, Columns
 from agentrl.envs.tool_planning.sandbox import Sandbox
 from agentrl.envs.tool_planning.simulate import Simulated
 from agentrl.envs.tool_planning.world import World
@@ -44,8 +45,9 @@ SCORES = ("auto", "loose", "strict", "partial")
 class ToolPlanning(FieldsTravel):
     """The environment; its fields are the keys of ``conf/env/tool_planning.yaml``. Building it loads nothing.
 
-    data           ``bundled``, or a folder of BFCL or NESTFUL files
-    subset         of an official set: ``all``, or a part of its file names (``parallel``, ``glaive``)
+    data           ``bundled``, a folder of BFCL or NESTFUL files, or a table (see ``rows``: file, folder, ``hub:NAME``)
+    subset         of a set in files: ``all``, or a part of their names (``parallel``); of the hub: a configuration
+    question_column, tools_column, calls_column    of a table: their names, or ``auto``
     view           ``text``, ``compact`` (bundled only), ``auto`` (bundled: compact, official: text)
     difficulty     of the bundled queries: ``mixed``, ``normal`` (2-3 calls), ``hard`` (4-6 calls, all tools on offer)
     score          the return: ``loose``, ``strict`` (no call besides), ``partial`` (share of needed calls), ``auto``
@@ -62,6 +64,9 @@ class ToolPlanning(FieldsTravel):
 
     data: str = BUNDLED
     subset: str = "all"
+    question_column: str = AUTO
+    tools_column: str = AUTO
+    calls_column: str = AUTO
     view: str = "auto"
     difficulty: str = "mixed"
     score: str = "auto"
@@ -116,12 +121,16 @@ class ToolPlanning(FieldsTravel):
     def _sandbox(self) -> Sandbox:
         return Sandbox(self.code_cpu_s, self.code_memory_mib, self.code_output_chars)
 
+    @property
+    def _columns(self) -> Columns:
+        return Columns(self.question_column, self.tools_column, self.calls_column)
+
     @cached_property
     def _panels(self) -> Mapping[Split, Sequence[Task]]:
         sizes = {"val": self.val, "test": self.test}
         if self.data == BUNDLED:
             return self._bundled_panels(sizes)
-        return official_panels(load(Path(self.data), self.subset, self.distractors), sizes)
+        return official_panels(load(self.data, self.subset, self.distractors, self._columns), sizes)
 
     def _bundled_panels(self, sizes: Mapping[str, int]) -> Mapping[Split, Sequence[Task]]:
         """Queries by region; a region is of one split."""

@@ -18,20 +18,28 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Record = tuple[str, str, Mapping[str, Any]]  # task id, family, data
 
 
-def load(folder: Path, subset: str, distractors: int) -> list[Record]:
-    """Records of a BFCL or NESTFUL folder. Raises DataError where it is neither, ConfigError for an empty subset."""
-    from agentrl.envs.tool_planning import bfcl, nestful
+def load(data: str, subset: str, distractors: int, columns: Any) -> list[Record]:
+    """Records of a BFCL or NESTFUL folder, or of a table (see ``rows``, for which ``columns`` are). Raises DataError
+    where it is none of them, ConfigError for an empty subset."""
+    from agentrl.envs.tool_planning import bfcl, nestful, rows
 
-    if not folder.is_dir():
+    folder, table = Path(data), rows.is_table(data)
+    if not folder.is_dir() and not table:
         raise DataError(
-            f"env.data={folder}: there is no such folder; give 'bundled' or a folder of BFCL or NESTFUL files"
+            f"env.data={data}: there is no such folder or file; give 'bundled', a folder of BFCL or NESTFUL files, "
+            "a .jsonl, .json or .parquet file of questions, tools and calls, or hub:OWNER/NAME"
         )
     if any(folder.glob("BFCL_v*_*.json")):
         records = bfcl.load(folder, subset)
     elif any(folder.rglob("*-data.json")):
         records = nestful.load(folder, subset, distractors)
+    elif table:
+        records = rows.load(data, subset, columns)
     else:
-        raise DataError(f"env.data={folder}: no BFCL_v*_*.json (BFCL) and no *-data.json (NESTFUL) found there")
+        raise DataError(
+            f"env.data={folder}: no BFCL_v*_*.json (BFCL), no *-data.json (NESTFUL) and no table (.jsonl, .json, "
+            ".parquet) found there"
+        )
     if not records:
         raise ConfigError(
             f"env.subset={subset!r}: no file of {folder} has this in its name; use 'all', or a part of one"
@@ -51,10 +59,15 @@ def official_panels(records: Sequence[Record], sizes: Mapping[str, int]) -> dict
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
     """Objects of a file with one a line. Raises DataError naming the line that is none."""
+    return [value for _, value in json_lines_at(path)]
+
+
+def json_lines_at(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The same with the number of each line (from 1)."""
     found = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
-            found.append(_object(line, f"{path}, line {number}", dict))
+            found.append((number, _object(line, f"{path}, line {number}", dict)))
     return found
 
 
