@@ -89,6 +89,7 @@ DOORS = {
     "optuna": {"search"},
     "submitit": {"launch"},
     "tensorboard": {"log"},
+    "mlflow": {"log"},
     "rich": {"log", "cli", "play_env", "plan", "doctor", "viewer", "sweep_table"},
     "matplotlib": {"log"},
     "jinja2": {"report", "chat"},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentrl.errors import ConfigError
-from agentrl.log.base import Advantages, RunFacts
+from agentrl.log.base import Advantages, Outlooks, RunFacts
 from agentrl.log.metrics import METRICS
 from agentrl.types import Group
 
@@ -57,7 +57,9 @@ class TensorBoardLog:
         if self._calls % self._settings.every == 0:
             self._writer.flush()
 
-    def trajectories(self, step: int, groups: Sequence[Group], advantages: Advantages | None = None) -> None:
+    def trajectories(
+        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
+    ) -> None:
         """Trajectories stay in the run's folder."""
 
     def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:

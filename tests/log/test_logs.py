@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import re
 import struct
 import time
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,14 @@ import pytest
 from rich.console import Console as Terminal
 
 from agentrl import redact
+from agentrl.config import CONF, compose, targets
 from agentrl.errors import DataError
-from agentrl.log.base import Many, RunFacts, open_logs
+from agentrl.log.base import Log, Many, RunFacts, open_logs
 from agentrl.log.console import Console, ConsoleLog, duration, sparkline
 from agentrl.log.curve import curve
 from agentrl.log.files import FileLog, Files, read_lines, write_json
 from agentrl.log.metrics import METRICS, UndefinedMetric, define
+from agentrl.log.mlflow_log import MLflow
 from agentrl.log.tensorboard_log import TensorBoard
 from agentrl.log.wandb_log import Mode, Wandb
 from agentrl.stats import wilson
@@ -318,6 +323,37 @@ def wandb_records(path: Path) -> list[Any]:
             records.append(wandb_internal_pb2.Record.FromString(part))
             part = b""
     return records
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "log").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_log_takes_what_the_loop_gives(path: Path) -> None:
+    """Logs are called by the protocol's names, so they have its parameters."""
+    for node in (value for _, value in targets(compose("train", [f"log={path.stem}"]).log)):
+        module = import_module(str(node._target_).rpartition(".")[0])
+        logs = [one for one in vars(module).values() if isinstance(one, type) and hasattr(one, "note")]
+        for one in logs:
+            for name in ("log", "trajectories", "evaluation", "note", "close"):
+                expected = list(inspect.signature(getattr(Log, name)).parameters)
+                assert list(inspect.signature(getattr(one, name)).parameters) == expected, f"{one.__name__}.{name}"
+
+
+def test_mlflow_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking = pytest.importorskip("mlflow.tracking", reason="MLflow is not installed: pip install 'agentrl[mlflow]'")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    sink, facts = MLflow(experiment="shops", uri=f"file://{tmp_path / 'mlruns'}"), run_facts(tmp_path)
+    log = sink.open(facts)
+    log.log(1, METRICS_OF_A_STEP)
+    log.close()
+    resumed = sink.open(replace(facts, first_step=1))
+    resumed.log(2, {**METRICS_OF_A_STEP, "rollout/reward": 0.75})
+    resumed.close({"status": "done", "note": "sk-0123456789abcdef0123"})
+    client = tracking.MlflowClient(sink.uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("shops").experiment_id])
+    points = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "rollout/reward")]
+    assert points == [(1, 0.5), (2, 0.75)]
+    assert run.info.status == "FINISHED"
+    written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "sk-0123456789" not in written
 
 
 def test_tensorboard_reads_back(tmp_path: Path) -> None:
