@@ -276,7 +276,7 @@ def test_a_run_tells_its_best_and_refuses_what_it_cannot_choose_by(model: Path, 
     assert result["best"]["metric"] == "val/sampled_return"
     for words, text in (
         (["checkpoint.best=val/nothing", "checkpoint.every=1"], "no such metric"),
-        (["checkpoint.best=val/sampled_return"], "set checkpoint.every"),
+        (["checkpoint.best=val/sampled_return"], "set eval.every"),
         (["checkpoint.best=val/sampled_return", "checkpoint.every=3", "eval.every=2"], "a multiple of it"),
     ):
         with pytest.raises(ConfigError, match=text):
@@ -376,4 +376,4 @@ def test_an_older_configuration_resumes(whole: Path, model: Path) -> None:
     node = {
         name: value for name, value in config.plain(cfg.checkpoint).items() if name in ("_target_", "every", "keep")
     }
-    assert config.build(config.changed(cfg, {"checkpoint": node}).checkpoint) == Checkpoints(0, 2)
+    assert config.build(config.changed(cfg, {"checkpoint": node}).checkpoint) == Checkpoints(40, 2)

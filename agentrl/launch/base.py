@@ -138,7 +138,7 @@ def run_all(jobs: Sequence[Job], runner: Runner) -> list[Failed]:
         code = runner.call(job)
         if code not in (STOPPED, Terminated.exit_code):
             how = "done" if code == 0 else f"FAILED, see {job.log}"
-            print(f"{job.name}: {how} ({time.perf_counter() - begin:.0f} s)", flush=True)
+            _say(f"{job.name}: {how} ({time.perf_counter() - begin:.0f} s)")
         return code
 
     futures: list[Future[int]] = []
@@ -212,6 +212,12 @@ def carry_out(job: Job, flags: Sequence[str], env: Mapping[str, str], stops: Sto
     return 0
 
 
+def _say(text: str) -> None:
+    """A line, whole: several threads talk at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def _locked(log: IO[bytes], job: Job, stops: Stops) -> bool:
     """Wait for the job's lock; False when the person asked to stop before."""
     waits = False
@@ -221,7 +227,7 @@ def _locked(log: IO[bytes], job: Job, stops: Stops) -> bool:
             return True
         except BlockingIOError:
             if not waits:
-                print(f"{job.name}: another process has this run in hand; waiting for it", flush=True)
+                _say(f"{job.name}: another process has this run in hand; waiting for it")
             waits = True
             time.sleep(POLL_S)
         except OSError:  # a file system without locks
