@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,6 +24,17 @@ SAME_S = (
     2.0  # under torchrun signals so near each other are one: it came from the terminal (or Slurm) and from torchrun
 )
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@contextmanager
+def handled(handler: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
+    """Inside, these signals call ``handler``; then what they did before. Of the main thread alone."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class Dropped(KeyboardInterrupt):
@@ -58,12 +69,8 @@ class Stop:
             if drop:
                 raise Dropped
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with handled(note, signal.SIGINT, signal.SIGTERM):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @contextmanager
     def droppable(self) -> Iterator[None]:
@@ -100,13 +107,11 @@ def terminable(text: str) -> Iterator[None]:
     def end(_number: int, _frame: Any) -> None:
         raise Dropped
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except Dropped:
-        raise Terminated(text) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with handled(end, signal.SIGTERM):
+        try:
+            yield
+        except Dropped:
+            raise Terminated(text) from None
 
 
 def end_with_parent() -> None:

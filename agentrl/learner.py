@@ -264,7 +264,7 @@ class Learner:
         pairs = "pairs" in method.needs
         shared = self.policy.shares(batch.input_ids.shape[1])
         parts = micro_batches(batch, self._micro_tokens(batch), shared, whole_groups=pairs)
-        shares = self._shared(parts)
+        shares = [[parts[i] for i in hand] for hand in self._hands(parts)]
         most = max(map(len, shares))
         (tally, _), *others = self._team.each("learner.gradient", [(s, most, method, self._on_policy) for s in shares])
         for other, seen in others:
@@ -296,10 +296,9 @@ class Learner:
         tokens = int(batch.attention_mask.sum())
         return min(self.config.micro_tokens, max(1, -(-tokens // self._team.size)))
 
-    def _shared(self, parts: Sequence[Batch]) -> list[list[Batch]]:
-        """The parts of each process."""
-        costs = [part.input_ids.numel() for part in parts]
-        return [[parts[i] for i in share] for share in deal(costs, self._team.size)]
+    def _hands(self, parts: Sequence[Batch]) -> list[list[int]]:
+        """Which of the parts each process gets."""
+        return deal([part.input_ids.numel() for part in parts], self._team.size)
 
     def gradient(self, parts: Sequence[Batch], most: int, method: Method, on_policy: bool) -> tuple[Tally, Seen]:
         """This process's share of a gradient; ``most``: the micro-batches of the process that has most. Gives what it
@@ -451,7 +450,7 @@ class Learner:
         values = torch.zeros_like(logprobs)
         rows = micro_rows(batch, self._micro_tokens(batch), self.policy.shares(batch.input_ids.shape[1]))
         parts = [take(batch, part) for part in rows]
-        hands = deal([part.input_ids.numel() for part in parts], self._team.size)
+        hands = self._hands(parts)
         most = max(map(len, hands))
         told = self._team.each("learner.look", [(model, [parts[i] for i in hand], most) for hand in hands])
         for hand, answers in zip(hands, told, strict=True):

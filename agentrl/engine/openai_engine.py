@@ -58,17 +58,7 @@ class OpenAI:
         chat = source.chat()
         if not hasattr(chat.tokenizer, "messages"):
             raise ConfigError("engine=openai: it plays a model that lives elsewhere; say model=openai, too")
-        client = Client(
-            base_url=self.base_url,
-            model=self.model,
-            api_key_env=self.api_key_env,
-            timeout_s=self.timeout_s,
-            retries=self.retries,
-            backoff_s=self.backoff_s,
-            concurrent=self.concurrent,
-            cache=self.cache,
-        )
-        return OpenAIEngine(client, chat)
+        return OpenAIEngine(Client(**vars(self)), chat)
 
 
 class OpenAIEngine:

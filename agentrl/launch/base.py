@@ -23,7 +23,7 @@ from threading import current_thread, main_thread
 from typing import IO, Any, Protocol
 
 from agentrl.errors import Interrupted, Terminated
-from agentrl.interrupt import PARENT, Dropped
+from agentrl.interrupt import PARENT, Dropped, handled
 from agentrl.log.files import read_json
 
 Stops = Callable[[], Sequence[int]]
@@ -182,12 +182,8 @@ def terminable() -> Iterator[None]:
     def end(number: int, _frame: Any) -> None:
         raise Dropped if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handled(end, signal.SIGTERM, signal.SIGINT):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def carry_out(job: Job, flags: Sequence[str], env: Mapping[str, str], stops: Stops) -> int:

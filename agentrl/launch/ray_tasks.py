@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from agentrl.cluster.ray_join import join, require_ray
 from agentrl.launch.base import STOPPED, Job
-from agentrl.launch.remote import StopSign, away
+from agentrl.launch.remote import Remote, StopSign, away
 from agentrl.ranges import require_least, require_positive
 
 
@@ -35,15 +34,12 @@ class RayTasks:
         return RayRunner(task, self.workers or 1000, flags, StopSign(folder / "ray"))
 
 
-class RayRunner:
+class RayRunner(Remote):
     """A thread for each run that waits for its task."""
 
     def __init__(self, task: Any, at_once: int, flags: Sequence[str], sign: StopSign) -> None:
-        self.at_once = at_once
+        super().__init__(at_once, flags, sign)
         self._task = task
-        self._flags = tuple(flags)
-        self._sign = sign
-        self._stopped = False
 
     def call(self, job: Job) -> int:
         import ray
@@ -53,17 +49,10 @@ class RayRunner:
         try:
             return int(ray.get(self._task.remote(job, self._flags, self._sign.path)))
         except ray.exceptions.RayError as error:
-            job.log.parent.mkdir(parents=True, exist_ok=True)
-            with job.log.open("a", encoding="utf-8") as log:
-                log.write(f"agentrl: the run's task was lost: {' '.join(str(error).split())[:500]}\n")
-            return 1
-
-    def stop(self, number: int = signal.SIGINT) -> None:
-        self._stopped = True
-        self._sign.raise_it()
+            return self._lost(job, f"the run's task was lost: {' '.join(str(error).split())[:500]}")
 
     def close(self) -> None:
         import ray
 
         ray.shutdown()
-        self._sign.clear()
+        super().close()

@@ -32,6 +32,31 @@ class StopSign:
         self.path.unlink(missing_ok=True)
 
 
+class Remote:
+    """What runners have in common whose jobs are carried out by :func:`away`: how they stop, and what is told of a job
+    that was lost."""
+
+    def __init__(self, at_once: int, flags: Sequence[str], sign: StopSign) -> None:
+        self.at_once = at_once
+        self._flags = tuple(flags)
+        self._sign = sign
+        self._stopped = False
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        self._stopped = True
+        self._sign.raise_it()
+
+    def close(self) -> None:
+        self._sign.clear()
+
+    def _lost(self, job: Job, text: str) -> int:
+        """Tell it in the job's log; gives the exit code."""
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("a", encoding="utf-8") as log:
+            log.write(f"agentrl: {text}\n")
+        return 1
+
+
 def away(job: Job, flags: Sequence[str], sign: Path) -> int:
     """Carry out a job on the machine where a queue put it; gives its exit code.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from agentrl.errors import ConfigError
 from agentrl.launch.base import STOPPED, Job
-from agentrl.launch.remote import StopSign, away
+from agentrl.launch.remote import Remote, StopSign, away
 from agentrl.ranges import require_least, require_positive
 
 LOOK_S = 1.0  # seconds between looks at the state of a job
@@ -63,15 +62,12 @@ class Slurm:
         return asked | {name: value for name, value in slurm.items() if value is not None}
 
 
-class SlurmRunner:
+class SlurmRunner(Remote):
     """A thread for each run that waits for its end in the queue."""
 
     def __init__(self, executor: Any, at_once: int, flags: Sequence[str], sign: StopSign) -> None:
-        self.at_once = at_once
+        super().__init__(at_once, flags, sign)
         self._executor = executor
-        self._flags = tuple(flags)
-        self._sign = sign
-        self._stopped = False
 
     def call(self, job: Job) -> int:
         if self._stopped:
@@ -85,14 +81,4 @@ class SlurmRunner:
         try:
             return int(queued.result())
         except Exception as error:  # submitit's own: the node died, the queue ended the job
-            job.log.parent.mkdir(parents=True, exist_ok=True)
-            with job.log.open("a", encoding="utf-8") as log:
-                log.write(f"agentrl: job {queued.job_id} of the queue: {' '.join(str(error).split())}\n")
-            return 1
-
-    def stop(self, number: int = signal.SIGINT) -> None:
-        self._stopped = True
-        self._sign.raise_it()
-
-    def close(self) -> None:
-        self._sign.clear()
+            return self._lost(job, f"job {queued.job_id} of the queue: {' '.join(str(error).split())}")

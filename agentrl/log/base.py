@@ -63,6 +63,21 @@ class Log(Protocol):
         ...
 
 
+class Numbers(Log):
+    """A log of numbers alone."""
+
+    def trajectories(
+        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
+    ) -> None:
+        """Trajectories stay in the run's folder."""
+
+    def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
+        """Single plays stay in the run's folder; their means are among the metrics."""
+
+    def note(self, text: str) -> None:
+        """Notes stay in the run's folder and on the console."""
+
+
 class Sink(Protocol):
     """The settings of a log."""
 

@@ -7,14 +7,13 @@ as an artifact. A resumed run goes on in the same MLflow run. No key leaves the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agentrl import redact
 from agentrl.errors import ConfigError
-from agentrl.log.base import Advantages, Outlooks, RunFacts
-from agentrl.types import Group
+from agentrl.log.base import Numbers, RunFacts
 
 ID = "mlflow_id.txt"  # in the run's folder: under which MLflow run a resumed one goes on
 LONGEST = 6000  # characters of a parameter
@@ -33,7 +32,7 @@ class MLflow:
         return MLflowLog(self, run)
 
 
-class MLflowLog:
+class MLflowLog(Numbers):
     """One MLflow run."""
 
     def __init__(self, settings: MLflow, run: RunFacts) -> None:
@@ -74,17 +73,6 @@ class MLflowLog:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
         self._client.log_batch(self._id, [self._metric(name, value, now, step) for name, value in metrics.items()])
-
-    def trajectories(
-        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
-    ) -> None:
-        """Trajectories stay in the run's folder."""
-
-    def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
-        """Single plays stay in the run's folder; their means are among the metrics."""
-
-    def note(self, text: str) -> None:
-        """Notes stay in the run's folder and on the console."""
 
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         """The run's result becomes an artifact; a run without one is marked as failed."""

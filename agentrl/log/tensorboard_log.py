@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agentrl.errors import ConfigError
-from agentrl.log.base import Advantages, Outlooks, RunFacts
+from agentrl.log.base import Numbers, RunFacts
 from agentrl.log.metrics import METRICS
-from agentrl.types import Group
 
 FOLDER = "tensorboard"  # in the run's folder
 
@@ -29,7 +28,7 @@ class TensorBoard:
         return TensorBoardLog(self, run)
 
 
-class TensorBoardLog:
+class TensorBoardLog(Numbers):
     """Scalars by their names in the metric table, each with its meaning and unit.
 
     A resumed run adds a file; TensorBoard shows the newer of two values of one step.
@@ -56,17 +55,6 @@ class TensorBoardLog:
         self._calls += 1
         if self._calls % self._settings.every == 0:
             self._writer.flush()
-
-    def trajectories(
-        self, step: int, groups: Sequence[Group], advantages: Advantages | None = None, seen: Outlooks | None = None
-    ) -> None:
-        """Trajectories stay in the run's folder."""
-
-    def evaluation(self, step: int, moment: str, plays: Sequence[Mapping[str, Any]]) -> None:
-        """Single plays stay in the run's folder; their means are among the metrics."""
-
-    def note(self, text: str) -> None:
-        """Notes stay in the run's folder and on the console."""
 
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         self._writer.close()
