@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from agentrl.engine.base import Completion, Engine, Request, Sampling, Stream
-from agentrl.errors import AgentRLError
+from agentrl.errors import AgentRLError, EngineError
 
 SILENT_S = 15.0  # beyond a worker's own deadline until the watchdog counts it as silent
 
@@ -81,6 +81,14 @@ class WorkerLost(Exception):
     """A worker died or did not answer in time; the text says which, as what follows 'worker 1'."""
 
 
+class Broken(WorkerLost):
+    """A worker lives, but its engine is of no use: a transfer of weights ended in the middle."""
+
+
+class TransferBroken(Exception):
+    """A transfer of weights ended in the middle; the text says why."""
+
+
 class Worker(Protocol):
     """A worker as the pool sees it, one question at a time."""
 
@@ -101,33 +109,59 @@ class Worker(Protocol):
         ...
 
 
-class Parcel(Protocol):
-    """Weights on their way: made once, opened by every worker."""
+class Handed(Protocol):
+    """Weights as a worker gets them."""
 
     def open(self) -> Iterable[tuple[str, torch.Tensor]]:
-        """At the worker: tensors under their checkpoint names, to be copied from, not written to."""
+        """Tensors under their checkpoint names, to be copied from, not written to. Raises TransferBroken, also while
+        they are read."""
+        ...
+
+
+class Parcel(Protocol):
+    """Weights on their way, as the run has them: made once for all workers, who are told of it and get what it is
+    pickled to, a :class:`Handed`. It outlives the push, since a worker that takes another's place opens it as well; so
+    it shares no memory with weights that go on learning."""
+
+    def send(self, stopped: Callable[[], bool]) -> None:
+        """While all workers open it: do what has to be done at this end. Raises TransferBroken, also where ``stopped``
+        says that it is in vain."""
+        ...
+
+    def late(self) -> Parcel:
+        """The same weights for a worker that opens them by itself, later."""
         ...
 
     def drop(self) -> None:
-        """At the run: no worker will open it any more."""
+        """No worker will open it any more."""
+        ...
+
+
+class Transfer(Protocol):
+    """How weights get from the learner to its workers."""
+
+    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Parcel:
+        """``weights`` come as the learner holds them, on its device and in its dtype; the engines want ``dtype``."""
+        ...
+
+    def changed(self) -> None:
+        """A new worker is in the place of another."""
+        ...
+
+    def close(self) -> None:
+        """All workers have ended: give back what they shared."""
         ...
 
 
 class Agency(Protocol):
-    """Hires workers and packs weights for them."""
+    """Hires workers, and knows how weights get to them."""
 
     def hire(self, number: int) -> Worker:
         """Begin to start worker ``number``; it is waited for by its ``ready``."""
         ...
 
-    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Parcel:
-        """``weights`` come as the learner holds them, on its device and in its dtype; the engines want ``dtype``. How
-        they travel is decided here alone: both agencies take them through the host's memory (:func:`on_host`).
-
-        A parcel outlives the push, since a worker that takes another's place opens it as well; so it must not share
-        memory with weights that go on learning.
-        """
-        ...
+    @property
+    def transfer(self) -> Transfer: ...
 
     def close(self) -> None:
         """Give back what is shared by the workers, all of which have ended."""
@@ -176,9 +210,11 @@ class Served:
             self._stream.close()
             self._stream = None
 
-    def load(self, parcel: Parcel, version: int) -> None:
-        """Take over the weights of a parcel."""
+    def load(self, parcel: Handed, version: int) -> None:
+        """Take over the weights of a parcel; when this returns, they are there."""
         self.engine.load(parcel.open(), version)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
 
 def begun(settings: EngineSettings, source: Any, device: str) -> tuple[Served | None, tuple[str, Any]]:
@@ -193,10 +229,23 @@ def begun(settings: EngineSettings, source: Any, device: str) -> tuple[Served | 
 
 
 def answered(served: Served, what: str, args: tuple[Any, ...]) -> tuple[str, Any]:
-    """``("ok", value)``, or ``("error", sentence)`` with the traceback where it was no mistake of a user."""
+    """``("ok", value)``, or ``("error", sentence)`` with the traceback where it was no mistake of a user, or
+    ``("broken", why)``; to be taken apart by :func:`value_of`."""
     try:
         return "ok", getattr(served, what)(*args)
+    except TransferBroken as error:
+        return "broken", str(error)
     except AgentRLError as error:
         return "error", str(error)
     except Exception as error:  # whatever an engine raises has to reach the person at the other end
         return "error", f"engine: the worker failed with {type(error).__name__}: {error}\n{traceback.format_exc()}"
+
+
+def value_of(answer: tuple[str, Any]) -> Any:
+    """What a worker :func:`answered`. Raises EngineError, Broken."""
+    kind, value = answer
+    if kind == "error":
+        raise EngineError(value)
+    if kind == "broken":
+        raise Broken(f"did not get all weights ({value})")
+    return value

@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 
-from agentrl.cluster.base import Agency, Parcel, Worker, WorkerLost
+from agentrl.cluster.base import SILENT_S, Agency, Broken, Parcel, TransferBroken, Worker, WorkerLost
 from agentrl.cluster.stream import PoolStream
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.engine.checks import require_quiet
-from agentrl.errors import EngineError
+from agentrl.errors import ConfigError, EngineError
 from agentrl.ranges import require_least, require_positive
-from agentrl.watchdog import queue
+from agentrl.watchdog import patience, queue
 
 GRACE_S = 3.0  # for all workers together to end by themselves
 AGREE, AGREE_LOW = 1e-4, 0.1  # largest |Δ logprob| between two workers with equal weights: in float32, in other dtypes
@@ -47,6 +47,12 @@ class Pooled:
     def __post_init__(self) -> None:
         require_least(self, "cluster", workers=1, part=1, replacements=0)
         require_positive(self, "cluster", "start_s", "deadline_s")
+
+
+def require_transfer(got: str, known: Sequence[str]) -> None:
+    """Raises ConfigError."""
+    if got not in known:
+        raise ConfigError(f"cluster.transfer: got '{got}', expected one of {', '.join(known)}")
 
 
 class PoolEngine:
@@ -110,11 +116,11 @@ class PoolEngine:
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Hand the weights to every worker. Raises EngineError, after which no worker serves the new version."""
         self._require_quiet()
-        parcel = self._agency.pack(weights, self.dtype, version)
-        self._all(lambda number: self._ask(number, "load", parcel, version))
-        before, self._parcel, self._version = self._parcel, parcel, version  # what a new worker begins with
-        if before is not None and before != parcel:
-            before.drop()
+        if self._parcel is not None:
+            self._parcel.drop()
+        self._parcel, self._version = self._agency.transfer.pack(weights, self.dtype, version), version
+        lost = self._hand_out(self._parcel)
+        self._all(lambda number: self._replace(number, lost[number]) if number in lost else None)
 
     def checksum(self) -> str | None:
         """That of every worker. Raises EngineError when they differ; None where they cannot be read back."""
@@ -161,6 +167,33 @@ class PoolEngine:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._agency.close()
 
+    def _hand_out(self, parcel: Parcel) -> dict[int, str]:
+        """Every worker takes the parcel; why those that were lost over it were. Raises EngineError."""
+        version = self._version
+        futures = [self._pool.submit(self._once, n, "load", parcel, version) for n in range(len(self._workers))]
+
+        def in_vain() -> bool:
+            over = [future for future in futures if future.done()]
+            return len(over) == len(futures) or any(future.exception() is not None for future in over)
+
+        why = ""
+        with patience("engine", "handing the weights to the workers", self._settings.deadline_s + SILENT_S):
+            try:
+                parcel.send(in_vain)
+            except TransferBroken as broken:
+                why = str(broken)
+            errors = {number: future.exception() for number, future in enumerate(futures)}
+        for error in errors.values():
+            if error is not None and not isinstance(error, WorkerLost):
+                raise error
+        lost = {number: error for number, error in errors.items() if error is not None}
+        if lost and all(isinstance(error, Broken) for error in lost.values()):
+            raise EngineError(
+                f"engine: the weights of version {version} did not reach the workers ({why or lost.popitem()[1]}), "
+                "although no worker was lost; use cluster.transfer=host"
+            )
+        return {number: str(error) for number, error in lost.items()}
+
     def _require_quiet(self) -> None:
         require_quiet(self._stream, "the workers serve")
 
@@ -192,6 +225,7 @@ class PoolEngine:
         """A new worker with the weights in use, in place of one that was lost. Raises EngineError."""
         while True:
             self._workers[number].kill()
+            self._agency.transfer.changed()
             if self._closed:
                 raise EngineError("engine: the workers were closed while they were asked")
             self._losses[number] += 1
@@ -214,7 +248,8 @@ class PoolEngine:
             try:
                 worker.ready(self._settings.start_s)
                 if self._parcel is not None:
-                    worker.ask("load", self._parcel, self._version, timeout_s=self._settings.deadline_s)
+                    parcel = self._parcel.late()
+                    worker.ask("load", parcel, self._version, timeout_s=self._settings.deadline_s)
             except WorkerLost as error:
                 why = str(error)
                 continue

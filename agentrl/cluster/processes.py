@@ -1,32 +1,35 @@
 """Workers that are processes of this machine, each on a GPU or some cores of its own, asked through a pipe.
 
 A worker's process does nothing but serve its engine; it ends when the pipe closes, so it never outlives the run, and
-leaves Ctrl-C to the run. Weights travel as one file, in memory where the machine has such a folder.
+leaves Ctrl-C to the run. How weights get there is a setting (``transfer``): as one file, in memory where the machine
+has such a folder (:class:`Files`), as memory of the same device, or sent from device to device.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from agentrl.cluster.base import SILENT_S, EngineSettings, WorkerLost, answered, begun, on_host
-from agentrl.cluster.forks import PRELOAD, Forks, ended
-from agentrl.cluster.pool import Pooled, PoolEngine
+from agentrl.cluster.base import SILENT_S, EngineSettings, Transfer, WorkerLost, answered, begun, value_of
+from agentrl.cluster.broadcast import Broadcasting
+from agentrl.cluster.files import Files
+from agentrl.cluster.forks import HERE, PRELOAD, Forks, ended
+from agentrl.cluster.pool import Pooled, PoolEngine, require_transfer
+from agentrl.cluster.shared import Sharing
 from agentrl.device import resolve_device
-from agentrl.errors import ConfigError, EngineError
+from agentrl.errors import ConfigError
 from agentrl.ranges import require_least
-from agentrl.watchdog import patience, scratch, show_stacks
+from agentrl.watchdog import patience, show_stacks
+
+TRANSFERS = ("host", "shared", "broadcast")
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,11 @@ class Processes(Pooled):
 
     threads: int
     devices: list[str]
+    transfer: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_transfer(self.transfer, TRANSFERS)
         require_least(self, "cluster", threads=0)
         if self.devices and len(self.devices) != self.workers:
             raise ConfigError(
@@ -55,7 +60,8 @@ class Processes(Pooled):
 
     def describe(self) -> str:
         where = f" on {', '.join(self.devices)}" if self.devices else ""
-        return f"{self.workers} process(es) of this machine{where}, parts of {self.part} requests"
+        how = "" if self.transfer == "host" else f", weights {self.transfer}"
+        return f"{self.workers} process(es) of this machine{where}, parts of {self.part} requests{how}"
 
 
 class Fork:
@@ -63,8 +69,7 @@ class Fork:
 
     def __init__(self, settings: Processes, engine: EngineSettings, source: Any, device: str) -> None:
         self._settings, self._engine, self._source, self._device = settings, engine, source, device
-        self.folder = Path(tempfile.mkdtemp(prefix=f"agentrl-weights-{os.getpid()}-", dir=shared_folder()))
-        scratch(self.folder)
+        self.transfer = self._transfer(settings.transfer, resolve_device(device))
 
     def hire(self, number: int) -> Process:
         """A process whose engine is on its way."""
@@ -74,18 +79,35 @@ class Fork:
             env["CUDA_VISIBLE_DEVICES"], where = where.removeprefix("cuda:"), "cuda:0"
         return Process(self._engine, self._source, where, env)
 
-    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> File:
-        """The weights as one file, there whole or not at all."""
-        path = self.folder / f"{version}.pt"
-        draft = path.with_suffix(".draft")
-        torch.save(on_host(weights, dtype), draft)
-        draft.rename(path)
-        return File(str(path))
-
     def close(self) -> None:
-        """Remove the weights' folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        scratch(self.folder, made=False)
+        """Remove what was shared."""
+        self.transfer.close()
+
+    def _transfer(self, name: str, learner: torch.device) -> Transfer:
+        """Raises ConfigError where the devices do not allow it."""
+        if name == "host":
+            return Files()
+        here = f"cuda:{learner.index or 0}" if learner.type == "cuda" else "cpu"
+        places = [self._where(number) for number in range(self._settings.workers)]
+        if name == "shared":
+            for number, place in enumerate(places):
+                if place != here:
+                    raise ConfigError(
+                        f"cluster.transfer: got shared, but worker {number} computes on {place} and the learner on "
+                        f"{here}; name one device (cluster.devices), or use broadcast or host"
+                    )
+            return Sharing()
+        if learner.type == "cuda" and len({here, *places}) <= len(places):
+            raise ConfigError(
+                f"cluster.transfer: got broadcast, but the learner ({here}) and the workers ({', '.join(places)}) have "
+                "not a GPU each; name others (cluster.devices), or use shared or host"
+            )
+        if any(place.split(":")[0] != learner.type for place in places):
+            raise ConfigError(
+                f"cluster.transfer: got broadcast, but the learner computes on {here} and the workers on "
+                f"{', '.join(places)}; name devices of one kind (cluster.devices), or use host"
+            )
+        return Broadcasting(HERE, len(places), learner.type, Files())
 
     def _where(self, number: int) -> str:
         """The device of a worker: as listed, else the GPUs of this machine in turn."""
@@ -94,20 +116,6 @@ class Fork:
         if resolve_device(self._device).type == "cpu":
             return "cpu"
         return f"cuda:{number % torch.cuda.device_count()}"
-
-
-@dataclass(frozen=True)
-class File:
-    """Weights in a file of ``torch.save`` (an :class:`agentrl.cluster.base.Parcel`)."""
-
-    path: str
-
-    def open(self) -> Iterable[tuple[str, torch.Tensor]]:
-        found = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-        return list(found.items())
-
-    def drop(self) -> None:
-        Path(self.path).unlink(missing_ok=True)
 
 
 class Process:
@@ -164,16 +172,14 @@ class Process:
             with patience("engine", f"a worker's answer to '{what}'", timeout_s + SILENT_S):
                 if message is not None:
                     self._pipe.send(message)
-                kind, value = self._pipe.recv()
+                answer = self._pipe.recv()
         except (EOFError, OSError):
             raise WorkerLost(
                 f"did not answer '{what}' within {timeout_s:g} s" if late.is_set() else self._end()
             ) from None
         finally:
             timer.cancel()
-        if kind == "error":
-            raise EngineError(value)
-        return value
+        return value_of(answer)
 
     def _end(self) -> str:
         self._process.join(10.0)
@@ -196,12 +202,6 @@ def serve(pipe: Connection, engine: EngineSettings, source: Any, device: str, en
             served.engine.close()
             return
         pipe.send(answered(served, what, args))
-
-
-def shared_folder() -> Path | None:
-    """A folder in memory for weights on their way, where the machine has one."""
-    folder = Path("/dev/shm")
-    return folder if os.access(folder, os.W_OK) else None
 
 
 def _share(workers: int) -> int:

@@ -10,19 +10,34 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from agentrl.cluster.base import SILENT_S, EngineSettings, Served, WorkerLost, answered, begun, on_host
-from agentrl.cluster.pool import Pooled, PoolEngine
+from agentrl.cluster.base import (
+    SILENT_S,
+    EngineSettings,
+    Served,
+    Transfer,
+    WorkerLost,
+    answered,
+    begun,
+    on_host,
+    value_of,
+)
+from agentrl.cluster.broadcast import Broadcasting
+from agentrl.cluster.forks import HERE
+from agentrl.cluster.pool import Pooled, PoolEngine, require_transfer
 from agentrl.cluster.ray_hands import Actors, Wants
 from agentrl.cluster.ray_join import cause, join, require_ray
-from agentrl.errors import ConfigError, EngineError
+from agentrl.device import resolve_device
+from agentrl.errors import ConfigError
 from agentrl.ranges import require_least
 from agentrl.watchdog import patience
+
+TRANSFERS = ("host", "broadcast")
 
 
 @dataclass(frozen=True)
@@ -32,9 +47,11 @@ class Ray(Pooled):
     cpus: float
     gpus: float
     address: str
+    transfer: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_transfer(self.transfer, TRANSFERS)
         require_least(self, "cluster", cpus=0, gpus=0)
         if self.gpus > 1:
             raise ConfigError(
@@ -45,8 +62,14 @@ class Ray(Pooled):
         """All actors, up and equal. Raises ConfigError, EngineError."""
         if device == "cuda" and not self.gpus:
             raise ConfigError("cluster.gpus: got 0 with device=cuda, expected the share of a GPU for each worker, as 1")
+        apart = self.transfer == "broadcast"
+        if apart and (self.gpus not in (0, 1) or (self.gpus == 1) != (resolve_device(device).type == "cuda")):
+            raise ConfigError(
+                f"cluster.transfer: got broadcast with cluster.gpus={self.gpus:g} and the learner on "
+                f"{resolve_device(device).type}, expected a GPU for each of them or for none; use host"
+            )
         ray = require_ray()
-        own = join(ray, self.address)
+        own = join(ray, self.address, first_gpu=not apart)
         try:
             if own:
                 self._require_room(ray.cluster_resources())
@@ -74,7 +97,7 @@ class Ray(Pooled):
         where = f"the Ray cluster at {self.address}" if self.address else "a Ray of this machine"
         return (
             f"{self.workers} actor(s) of {self.cpus:g} core(s) and {self.gpus:g} GPU(s) on {where}, parts of "
-            f"{self.part} requests"
+            f"{self.part} requests{', weights broadcast' * (self.transfer == 'broadcast')}"
         )
 
     def _require_room(self, there: Mapping[str, float], learners: int = 0) -> None:
@@ -100,26 +123,50 @@ class Crew:
             num_cpus=settings.cpus, num_gpus=settings.gpus, max_restarts=0, max_task_retries=0
         )
         self._wants = f"{settings.cpus:g} core(s) and {settings.gpus:g} GPU(s)"
+        self.transfer: Transfer = Store(ray)
+        if settings.transfer == "broadcast":
+            host = ray.util.get_node_ip_address() if settings.address else HERE
+            self.transfer = Broadcasting(host, settings.workers, "cuda" if settings.gpus else "cpu", self.transfer)
 
     def hire(self, number: int) -> Actor:
         """An actor whose engine is on its way, as soon as Ray finds a place for it."""
         return Actor(self._ray, self._actors.remote(self._threads), list(sys.path), self._about, self._wants)
 
-    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Stored:
-        """The weights in Ray's object store, put there once for all workers."""
-        return Stored.put(self._ray, on_host(weights, dtype))
-
     def close(self) -> None:
         """End the Ray that this run started; leave any other."""
+        self.transfer.close()
         if self._own:
             self._ray.shutdown()
 
 
+class Store:
+    """Weights in Ray's object store, put there once for all workers (an :class:`agentrl.cluster.base.Transfer`)."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Stored:
+        """Through the host's memory."""
+        return Stored.put(self._ray, on_host(weights, dtype))
+
+    def changed(self) -> None:
+        """Nothing: what is in the store is there for all."""
+
+    def close(self) -> None:
+        """Nothing: Ray cleans up."""
+
+
 @dataclass(frozen=True)
 class Stored:
-    """Weights in Ray's object store (an :class:`agentrl.cluster.base.Parcel`)."""
+    """Weights in Ray's object store (an :class:`agentrl.cluster.base.Parcel`, and what is handed over)."""
 
     place: Any  # a ray.ObjectRef
+
+    def send(self, stopped: Callable[[], bool]) -> None:
+        """Nothing: Ray brings it to those who open it."""
+
+    def late(self) -> Stored:
+        return self
 
     @classmethod
     def put(cls, ray: Any, weights: Mapping[str, torch.Tensor]) -> Stored:
@@ -177,14 +224,12 @@ class Actor:
         errors = self._ray.exceptions
         try:
             with patience("engine", "a worker's answer", timeout_s + SILENT_S):
-                kind, value = self._ray.get(answer, timeout=timeout_s)
+                found = self._ray.get(answer, timeout=timeout_s)
         except errors.GetTimeoutError:
             raise
         except errors.RayError as error:  # the actor, its node or an object has gone
             raise WorkerLost(f"was lost by Ray ({cause(error)}; what it printed is in Ray's logs)") from None
-        if kind == "error":
-            raise EngineError(value)
-        return value
+        return value_of(found)
 
 
 class Seat:

@@ -6,7 +6,7 @@ sampler and a scripted stand-in fit alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -40,6 +40,17 @@ class Completion:
     logprobs: tuple[float, ...]
     finish: Literal["stop", "length"]
     version: int
+
+
+class Arriving:
+    """Weights that come one by one. Their ``shapes`` are known before the first of them comes, so that an engine which
+    cannot go back can refuse them beforehand."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], each: Iterator[tuple[str, torch.Tensor]]) -> None:
+        self.shapes, self._each = shapes, each
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return self._each
 
 
 def in_parts(requests: Sequence[Request], size: int) -> list[list[int]]:

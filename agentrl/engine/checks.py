@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from agentrl.engine.base import Request
+from agentrl.engine.base import Arriving, Request
 from agentrl.errors import EngineError
 
 SAME = "learner and engine must be built from the same model"
@@ -46,14 +46,34 @@ def fitting(
     on a missing one."""
     missing = dict(shapes)
     for name, tensor in weights:
-        shape = missing.pop(name, None)
-        if shape is None:
-            raise EngineError(f"engine: weight '{name}' is unknown to the engine's model or came twice; {SAME}")
-        if shape != tuple(tensor.shape):
-            raise EngineError(
-                f"engine: weight '{name}' came with shape {tuple(tensor.shape)}, expected {tuple(shape)}; {SAME}"
-            )
+        _strike(missing, name, tuple(tensor.shape))
         yield name, tensor.detach()
+    _require_none(missing)
+
+
+def checked(
+    weights: Iterable[tuple[str, torch.Tensor]], shapes: Mapping[str, tuple[int, ...]]
+) -> Iterable[tuple[str, torch.Tensor]]:
+    """As :func:`fitting`, but errors come before the first weight does: weights that come one by one are judged by what
+    was announced, all others are gathered first."""
+    if not isinstance(weights, Arriving):
+        return list(fitting(weights, shapes))
+    missing = dict(shapes)
+    for name, shape in weights.shapes.items():
+        _strike(missing, name, shape)
+    _require_none(missing)
+    return fitting(weights, shapes)
+
+
+def _strike(missing: dict[str, tuple[int, ...]], name: str, came: tuple[int, ...]) -> None:
+    shape = missing.pop(name, None)
+    if shape is None:
+        raise EngineError(f"engine: weight '{name}' is unknown to the engine's model or came twice; {SAME}")
+    if shape != came:
+        raise EngineError(f"engine: weight '{name}' came with shape {came}, expected {tuple(shape)}; {SAME}")
+
+
+def _require_none(missing: Mapping[str, tuple[int, ...]]) -> None:
     if missing:
         raise EngineError(
             f"engine: {len(missing)} weight(s) did not come, the first is '{next(iter(missing))}'; {SAME}"

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from agentrl.digest import weights_digest
-from agentrl.engine.checks import fitting
+from agentrl.engine.checks import checked, fitting
 from agentrl.errors import ConfigError, EngineError
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapters for which vLLM has room to give (its LoRAConfig)
@@ -55,10 +55,10 @@ class Merged:
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], awake: bool) -> None:
         """Replace all weights. All are checked first: an unknown, misshapen or missing one would leave vLLM broken."""
-        given = [(name, tensor.to(self._dtype)) for name, tensor in fitting(weights, self._shapes)]
+        given = ((name, tensor.to(self._dtype)) for name, tensor in checked(weights, self._shapes))
         if not awake:  # first the room for weights, then for keys and values, so that the peak stays low
             self._llm.wake_up(tags=["weights"])
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(given)})
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": given})
         self._tie_again()
         if not awake:
             self._llm.wake_up(tags=["kv_cache"])

@@ -86,6 +86,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @contextmanager
 def started(source: Any, each: Any = None, workers: int = 2, **changes: Any) -> Iterator[PoolEngine]:
     settings = {"part": 8, "threads": 1, "devices": [], "start_s": 120.0, "deadline_s": 60.0, "replacements": 2}
+    settings |= {"transfer": "host"}
     engine = Processes(workers=workers, **(settings | changes)).start(each or Torch("float32", 512), source, "cpu")
     try:
         yield engine
@@ -174,13 +175,15 @@ def test_mistakes_are_sentences(source: Any) -> None:
     with started(source, workers=1) as engine, pytest.raises(EngineError, match="got a prompt of 0 tokens"):
         engine.generate([Request((), 0, 4)], SAMPLING)
     with pytest.raises(EngineError, match="the worker could not start"):
-        Processes(1, 8, 120.0, 60.0, 0, 1, []).start(Torch("float32", 8), None, "cpu")
+        Processes(1, 8, 120.0, 60.0, 0, 1, [], "host").start(Torch("float32", 8), None, "cpu")
     for changes, told in (
         ({"workers": 0}, r"cluster\.workers: got 0"),
         ({"devices": ["cuda:0"]}, r"cluster\.devices: got 1 for 2 workers"),
         ({"deadline_s": 0.0}, r"cluster\.deadline_s"),
+        ({"transfer": "pigeon"}, r"cluster\.transfer: got 'pigeon', expected one of host, shared, broadcast"),
     ):
         base = {"workers": 2, "part": 8, "threads": 1, "devices": [], "start_s": 1.0, "deadline_s": 1.0}
+        base |= {"transfer": "host"}
         with pytest.raises(ConfigError, match=told):
             Processes(**({"replacements": 0} | base | changes))
 
@@ -201,7 +204,7 @@ def test_what_is_told_of_places() -> None:
 def test_workers_end_with_the_engine(source: Any) -> None:
     with started(source) as engine:
         pids = [worker.pid for worker in engine._workers]
-        folder = engine._agency.folder
+        folder = engine._agency.transfer.folder
         engine.load(source.build("cpu").named_weights(), 1)
         engine.load(source.build("cpu").named_weights(), 2)
         assert [path.name for path in folder.iterdir()] == ["2.pt"]

@@ -33,7 +33,7 @@ SAMPLING = Sampling(1.0, (2,))
 
 def settings(**changes: Any) -> Ray:
     told = {"workers": 2, "part": 8, "start_s": 200.0, "deadline_s": 60.0, "replacements": 2}
-    return Ray(**({"cpus": 0.5, "gpus": 0.0, "address": ""} | told | changes))
+    return Ray(**({"cpus": 0.5, "gpus": 0.0, "address": "", "transfer": "broadcast"} | told | changes))
 
 
 def ray_processes() -> list[psutil.Process]:

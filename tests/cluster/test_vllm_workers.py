@@ -1,4 +1,4 @@
-"""Real vLLM in processes of its own, pushed adapters: samples as one in this process does, is replaced when lost."""
+"""Real vLLM in processes of its own, adapters sent to it: samples as one in this process does, is replaced."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def engine(source: Any) -> Iterator[PoolEngine]:
-    settings = Processes(2, 6, 200.0, 10.0, 2, 1, [])
+    settings = Processes(2, 6, 200.0, 10.0, 2, 1, [], "broadcast")
     one = settings.start(VLLM("float32", 64, 64, 32, 0.5, False, True, False, "adapter"), source, "cpu")
     yield one
     one.close()

