@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from agentrl.errors import ConfigError
@@ -21,3 +23,10 @@ def resolve_device(device: str) -> torch.device:
             "device=cpu"
         )
     return found
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process sees, in its order, by the names that CUDA_VISIBLE_DEVICES knows them by: what
+    ``cuda:N`` means here is the name at place N."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]

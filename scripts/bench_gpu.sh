@@ -28,6 +28,9 @@ step() {  # name, command: its words to the screen and to a file; a failure does
 cat "$OUT/machine.txt"
 step tests "$PYTHON" -m pytest -m gpu -q -p no:cacheprovider
 step bench_gpu "$PYTHON" scripts/bench_gpu.py
+step bench_transfer "$PYTHON" scripts/bench_transfer.py --workers 1
+step bench_transfer_vllm "$PYTHON" scripts/bench_transfer.py --workers 1 --engine vllm
+step bench_transfer_lora "$PYTHON" scripts/bench_transfer.py --workers 1 --engine vllm --rank 16
 step bench_learner "$PYTHON" scripts/bench_learner_gpu.py
 step rollout_vllm "$PYTHON" -m agentrl train method=vspo env=webshop engine=vllm engine.sleep=true steps=12 eval.tasks=50 run_dir="$OUT/vspo"
 exit $failed

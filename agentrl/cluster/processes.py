@@ -24,7 +24,7 @@ from agentrl.cluster.files import Files
 from agentrl.cluster.forks import HERE, PRELOAD, Forks, ended
 from agentrl.cluster.pool import Pooled, PoolEngine, require_transfer
 from agentrl.cluster.shared import Sharing
-from agentrl.device import resolve_device
+from agentrl.device import resolve_device, visible_gpus
 from agentrl.errors import ConfigError
 from agentrl.ranges import require_least
 from agentrl.watchdog import patience, show_stacks
@@ -76,7 +76,7 @@ class Fork:
         where = self._where(number)
         env = {"OMP_NUM_THREADS": str(self._settings.threads or _share(self._settings.workers))}
         if where.startswith("cuda:"):  # the worker sees this GPU alone
-            env["CUDA_VISIBLE_DEVICES"], where = where.removeprefix("cuda:"), "cuda:0"
+            env["CUDA_VISIBLE_DEVICES"], where = _name_of(where), "cuda:0"
         return Process(self._engine, self._source, where, env)
 
     def close(self) -> None:
@@ -202,6 +202,17 @@ def serve(pipe: Connection, engine: EngineSettings, source: Any, device: str, en
             served.engine.close()
             return
         pipe.send(answered(served, what, args))
+
+
+def _name_of(where: str) -> str:
+    """The GPU ``cuda:N`` as CUDA_VISIBLE_DEVICES names it. Raises ConfigError."""
+    seen, number = visible_gpus(), where.removeprefix("cuda:")
+    if not number.isdigit() or int(number) >= len(seen):
+        raise ConfigError(
+            f"cluster.devices: got '{where}', but this machine shows {len(seen)} GPU(s) here, expected cpu or cuda:N "
+            "with N below that"
+        )
+    return seen[int(number)]
 
 
 def _share(workers: int) -> int:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
-
+from agentrl.device import visible_gpus
 from agentrl.errors import ConfigError
 
 INSTALL = "pip install 'agentrl[ray]'"
@@ -71,10 +70,9 @@ def _own_sigterm() -> Iterator[None]:
 @contextmanager
 def _hidden_gpu() -> Iterator[None]:
     """What is started inside does not see this process's first GPU; this process goes on seeing it."""
-    name, count = "CUDA_VISIBLE_DEVICES", torch.cuda.device_count()
+    name = "CUDA_VISIBLE_DEVICES"
     before = os.environ.get(name)
-    seen = before.split(",") if before else [str(number) for number in range(count)]
-    os.environ[name] = ",".join(seen[1:])
+    os.environ[name] = ",".join(visible_gpus()[1:])
     try:
         yield
     finally:

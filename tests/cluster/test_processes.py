@@ -16,7 +16,7 @@ import torch
 
 from agentrl import config
 from agentrl.cluster.pool import PoolEngine
-from agentrl.cluster.processes import Processes
+from agentrl.cluster.processes import Processes, _name_of
 from agentrl.digest import weights_digest
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.engine.torch_engine import Torch, TorchEngine
@@ -186,6 +186,15 @@ def test_mistakes_are_sentences(source: Any) -> None:
         base |= {"transfer": "host"}
         with pytest.raises(ConfigError, match=told):
             Processes(**({"replacements": 0} | base | changes))
+
+
+def test_a_gpu_is_the_one_that_the_run_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under CUDA_VISIBLE_DEVICES=2,5 cuda:1 is the machine's GPU 5."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert _name_of("cuda:1") == "5"
+    for wrong in ("cuda:2", "cuda:one"):
+        with pytest.raises(ConfigError, match=rf"cluster\.devices: got '{wrong}', but this machine shows 2 GPU"):
+            _name_of(wrong)
 
 
 def test_what_is_told_of_places() -> None:
