@@ -25,8 +25,8 @@ from agentrl.cluster.base import Parcel, Transfer, TransferBroken
 from agentrl.cluster.buckets import Buckets, Layout, arriving, packed
 from agentrl.engine.base import Arriving
 
-LOOK_S = 0.05  # between two looks whether others have given up
 distributed: Any = torch.distributed  # most of what is used here is unknown to type checkers
+LOOK_S = 0.05  # between two looks whether others have given up
 NEVER = timedelta(days=1)  # NCCL's own limit ends the process; ours does not
 
 
@@ -60,6 +60,10 @@ class Group:
         """Tell the others, and leave."""
         with suppress(RuntimeError):  # the store has gone with the learner
             self._store.set(f"{self.name}/broken", "1")
+        self.leave()
+
+    def leave(self) -> None:
+        """Whatever is under way ends."""
         if self._members is not None:
             self._members.abort()
             self._members = None
@@ -167,12 +171,14 @@ class Broadcasting:
         return Sent(self, self._group, packed(weights, dtype), dtype, version)
 
     def changed(self) -> None:
-        """Forget the group: one of its members has gone."""
-        self._group = None
+        """One of its members has gone: the group is of no use any more."""
+        if self._group is not None:
+            self._group.leave()
+            self._group = None
 
     def close(self) -> None:
         """Leave the group, and clean up behind the other way."""
-        self._group = None
+        self.changed()
         self.other.close()
 
 
@@ -182,7 +188,8 @@ _groups: dict[str, Group] = {}  # of this worker: the one it is in
 def _member(host: str, port: int, name: str, size: int, kind: str) -> Group:
     """This worker's place in a group; the order in which they come makes their ranks."""
     if name not in _groups:
-        _groups.clear()
+        while _groups:
+            _groups.popitem()[1].leave()
         store = distributed.TCPStore(host, port, is_master=False)
         _groups[name] = Group(store, name, store.add(f"{name}/members", 1), size, kind, host)
     return _groups[name]
