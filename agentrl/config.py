@@ -83,6 +83,7 @@ class Words:
     split: str = "train"
     task: str | None = None
     run: str | None = None
+    also: list[str] = field(default_factory=list)
     play: str | None = None
     colour: str = "mask"
     open: bool = True

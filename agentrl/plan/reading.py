@@ -21,6 +21,7 @@ from agentrl.plan.profile import Numbers, Recording
 Line = Mapping[str, Any]
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a weight
 OUTLIER = 3.0  # median deviations beyond which a measurement is left out of a fit
+ALIKE = 1.5  # times the tokens of the smallest batch: below, batches are of about one size
 LEAST = 1e-9  # of a speed, where a fit finds none
 
 
@@ -41,33 +42,38 @@ class Reading:
             self.told[key] = source
 
 
-def read(folder: Path) -> Reading:
-    """The profile of the run in ``folder``. Raises ConfigError when there is none, DataError when it lacks a file."""
+def read(folder: Path, also: Sequence[Path] = ()) -> Reading:
+    """The profile of the run in ``folder``; of runs with batches of other sizes (``also``) the learner's seconds alone.
+    Raises ConfigError when there is none, DataError when one lacks a file."""
     cfg = config.load(folder / "config.yaml")
-    metrics = [
-        line for line in read_lines(folder / "metrics.jsonl") if "time/rollout" in line and "time/learner" in line
-    ]
-    if not metrics or not (folder / "summary.json").is_file():
-        raise DataError(
-            f"run={folder}: metrics.jsonl has {len(metrics)} training steps and summary.json is "
-            f"{'there' if (folder / 'summary.json').is_file() else 'missing'}; expected a finished run of agentrl train"
-        )
+    metrics = _metrics(folder)
+    others = [line for other in also for line in _metrics(other)]
     lines = read_lines(folder / "trajectories.jsonl")
     if not any(line["turns"] for line in lines):
         raise DataError(
             f"run={folder}: trajectories.jsonl holds no turn; the profile needs them: run with log.files.trajectories=1"
         )
-    metrics = metrics[1:] or metrics  # the first step also warms things up
     group_size = int(cfg.rollout.get("group_size", 1))
     found = Reading(Recording(_groups(lines), group_size))
     _shape(found, cfg)
-    _learner(found, metrics, read_json(folder / "summary.json"), cfg)
+    _learner(found, metrics, others, read_json(folder / "summary.json"), cfg)
     calls = read_lines(folder / CALLS)
     if calls:
         _calls(found, calls, metrics, cfg)
     else:
         _without_calls(found, metrics)
     return found
+
+
+def _metrics(folder: Path) -> Sequence[Line]:
+    """Of the training steps but the first, which also warms things up. Raises DataError."""
+    found = [line for line in read_lines(folder / "metrics.jsonl") if "time/rollout" in line and "time/learner" in line]
+    if not found or not (folder / "summary.json").is_file():
+        raise DataError(
+            f"run={folder}: metrics.jsonl has {len(found)} training steps and summary.json is "
+            f"{'there' if (folder / 'summary.json').is_file() else 'missing'}; expected a finished run of agentrl train"
+        )
+    return found[1:] or found
 
 
 def _by_group(lines: Sequence[Line]) -> list[list[Line]]:
@@ -122,11 +128,17 @@ def _spread(key: str, values: Sequence[float]) -> dict[str, float]:
     return {f"{key}__mean": mean, f"{key}__cv": statistics.pstdev(values) / mean, f"{key}__most": max(values)}
 
 
-def _learner(found: Reading, metrics: Sequence[Line], summary: Line, cfg: Any) -> None:
-    tokens = np.array([line["rollout/tokens"] for line in metrics])
-    seconds = np.array([line["time/learner"] for line in metrics])
+def _learner(found: Reading, metrics: Sequence[Line], others: Sequence[Line], summary: Line, cfg: Any) -> None:
+    both = [*metrics, *others]
+    tokens = np.array([line["rollout/tokens"] for line in both])
+    seconds = np.array([line["time/learner"] for line in both])
     fixed, per_token = fit(np.stack([np.ones(len(tokens)), tokens], 1), seconds)
     found.take("metrics.jsonl", learner__fixed_s=fixed, learner__per_token_s=per_token, learner__gpus=1)
+    if tokens.max() < ALIKE * tokens.min():
+        found.missing.append(
+            "learner.fixed_s: all batches are of about one size, which tells little of it; a run with fewer "
+            "tasks_per_step tells more (also=[RUN])"
+        )
     push = statistics.median(line.get("time/sync", 0.0) for line in metrics)
     weights = summary["facts"]["model"]["parameters"] * SIZES.get(str(cfg.model.get("dtype")), 4) / 1e9
     found.take("metrics.jsonl", push__fixed_s=push, push__per_gb_s=0.0)
@@ -221,23 +233,26 @@ def _without_calls(found: Reading, metrics: Sequence[Line]) -> None:
 
 
 def fit(table: Numbers, seconds: Numbers) -> list[float]:
-    """Coefficients, at least 0, of ``seconds`` over the columns of ``table``; least squares of relative errors.
+    """Coefficients, at least 0, of ``seconds`` over the columns of ``table``; least squares of errors relative to what
+    the fit before gives (relative to noisy measurements they would come out too low).
 
     A column whose coefficient would be negative is left out; so are measurements far off, twice.
     """
     good = seconds > 0
+    size = seconds
     found = np.zeros(table.shape[1])
-    for _ in range(3):
-        weighted = table[good] / seconds[good, None]
+    for _ in range(4):
+        weighted, wanted = table[good] / size[good, None], seconds[good] / size[good]
         kept = [i for i in range(table.shape[1]) if weighted[:, i].any()]
         found = np.zeros(table.shape[1])
         while kept:
             scale = np.linalg.norm(weighted[:, kept], axis=0)
-            solved = np.linalg.lstsq(weighted[:, kept] / scale, np.ones(int(good.sum())), rcond=1e-6)[0] / scale
+            solved = np.linalg.lstsq(weighted[:, kept] / scale, wanted, rcond=1e-6)[0] / scale
             if solved.min() >= 0:
                 found[kept] = solved
                 break
             kept.pop(int(np.argmin(solved * scale)))
-        off = np.abs(table @ found / np.maximum(seconds, LEAST) - 1)
+        size = np.maximum(table @ found, LEAST)
+        off = np.abs(seconds / size - 1)
         good = (seconds > 0) & (off <= np.maximum(OUTLIER * np.median(off[good]), 0.05)) if good.any() else good
     return [float(value) for value in found]

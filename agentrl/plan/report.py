@@ -22,7 +22,7 @@ SIZES = tuple(2**power for power in range(11))  # GPUs of the table where none a
 COLUMNS = ("GPUs", "sampling + learning", "s/step", "tokens/s", "idle engines", "idle learner", "bound by", "GPU-hours")
 WORTH = 0.9  # a doubling that leaves more of a step's time than this is not worth its GPUs
 SHAPE = ("episodes.turns", "episodes.tokens", "episodes.first_prompt", "episodes.prompt")
-ABOUT = ("run", "gpus", "out", "seed")  # words that say nothing of the profile
+ABOUT = ("run", "also", "gpus", "out", "seed")  # words that say nothing of the profile
 ASSUMPTIONS = (
     "All engines are equal, and so are all GPUs; nothing fails and nothing slows down over the run.",
     "An engine's speed depends on how many sequences it decodes at once, not on their lengths; memory has no limit.",
@@ -38,7 +38,7 @@ def plan(cfg: Any) -> dict[str, Any]:
     """Print the plan; give it, and write it to ``cfg.out``/plan.json. Raises ConfigError, DataError."""
     if int(cfg.gpus) < 0 or int(cfg.steps) < 1:
         raise ConfigError(f"gpus={cfg.gpus} steps={cfg.steps}: expected gpus of at least 0 and steps of at least 1")
-    reading = read(Path(cfg.run)) if cfg.run else None
+    reading = read(Path(cfg.run), [Path(other) for other in cfg.also]) if cfg.run else None
     profile, cfg, told = profiled(cfg, reading, config.overridden())
     planner = Planner(profile, int(cfg.seed))
     rows = [step for gpus in ([int(cfg.gpus)] if cfg.gpus else SIZES) if (step := planner.best(gpus)) is not None]
