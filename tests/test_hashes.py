@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Names of folders: what is found again must be called what it was called."""
 
 from __future__ import annotations
