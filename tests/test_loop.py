@@ -23,6 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_toy_model(tmp_path_factory.mktemp("toy"))
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo", PPO, "reinforce_pp", "cispo", "dpo"])
 def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: Path) -> None:
     shaped = ["reward=env"] if method == "vspo" else []  # its own reward waits for successes, too rare here at first
