@@ -22,8 +22,8 @@ SMALL = """
 _target_: agentrl.experiment.Comparison
 title: Two methods
 source: a paper, table 1
-words: [env=tool_planning, env.max_turns=3, eval.tasks=6, eval.samples=1, eval.before=false, tasks_per_step=2,
-  rollout.group_size=2]
+words: [env=tool_planning, env.size=200, env.max_turns=3, eval.tasks=6, eval.samples=1, eval.before=false,
+  tasks_per_step=2, rollout.group_size=2]
 scales:
   laptop: {seeds: [0, 1], words: [steps=2]}
   paper: {seeds: [0], words: [model=qwen3_1_7b]}
