@@ -8,13 +8,15 @@ node that the command line leaves alone, so that the answer comes in about a sec
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from agentrl.config import Config, compose_full, hydra_session, nearest, problems
 from agentrl.errors import ConfigError
 
+Compose = Callable[..., Config]  # words -> what they compose to
 WIDE = ("experiment", "debug", "local")  # groups whose YAML may set anything
 
 
@@ -47,11 +50,13 @@ def review(name: str, overrides: Sequence[str], *, multirun: bool = False, confi
         config_dir: a folder of further YAML (``--config-dir``).
     """
     with hydra_session(config_dir) as hydra:
+        if _good_as_it_stands(hydra, name, overrides):
+            return []
         found = Review()
-        base = compose_full(hydra, name, [])
-        keys = _read_groups(hydra, base, overrides, multirun, found)
+        compose = cache(lambda *words: compose_full(hydra, name, words))
+        keys = _read_groups(hydra, compose, overrides, multirun, found)
         try:
-            cfg = compose_full(hydra, name, [choices[0] for choices in found.good])
+            cfg = compose(*(choices[0] for choices in found.good))
         except (HydraException, OmegaConfBaseException) as error:
             found.problems.append(_plain(error))
             return found.problems
@@ -59,8 +64,31 @@ def review(name: str, overrides: Sequence[str], *, multirun: bool = False, confi
             _read_key(hydra, cfg, override, multirun, found)
         lines = dict.fromkeys(found.problems)
         for choice in _one_at_a_time(found.good):
-            lines |= dict.fromkeys(_composed(hydra, name, choice, found.touched))
+            lines |= dict.fromkeys(_composed(compose, choice, found.touched))
         return list(lines)
+
+
+def _good_as_it_stands(hydra: Hydra, name: str, overrides: Sequence[str]) -> bool:
+    """One look at a whole command line that changes what is there: most have no mistake, and to compose takes long."""
+    try:
+        parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
+        if any(one.is_sweep_override() or one.is_add() or one.is_force_add() or one.is_delete() for one in parsed):
+            return False
+        cfg = compose_full(hydra, name, overrides)
+    except (HydraException, OmegaConfBaseException):
+        return False
+    touched: set[str] = set()
+    for one in parsed:
+        if not one.is_hydra_override():
+            touched |= _touched(one, bool(hydra.config_loader.get_group_options(one.key_or_group)))
+    return not _at_nodes(cfg, touched)
+
+
+def _touched(override: Override, group: bool) -> set[str]:
+    """The nodes that an override changes; of a group that may set anything, all."""
+    if group:
+        return {"*"} if override.key_or_group in WIDE else {override.key_or_group}
+    return {override.key_or_group.split(".")[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +122,9 @@ def combinations(overrides: Sequence[str], config_dir: Path | None = None) -> li
     ]
 
 
-def _read_groups(hydra: Hydra, base: Config, overrides: Sequence[str], multirun: bool, found: Review) -> list[Override]:
+def _read_groups(
+    hydra: Hydra, compose: Compose, overrides: Sequence[str], multirun: bool, found: Review
+) -> list[Override]:
     """Sort out syntax errors and group choices; give back the overrides of single keys."""
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     keys = []
@@ -107,19 +137,19 @@ def _read_groups(hydra: Hydra, base: Config, overrides: Sequence[str], multirun:
         if override.is_hydra_override():
             found.good.append([text])
         elif hydra.config_loader.get_group_options(override.key_or_group):
-            _read_choice(hydra, base, override, multirun, found)
+            _read_choice(hydra, compose, override, multirun, found)
         else:
             keys.append(override)
     return keys
 
 
-def _read_choice(hydra: Hydra, base: Config, override: Override, multirun: bool, found: Review) -> None:
+def _read_choice(hydra: Hydra, compose: Compose, override: Override, multirun: bool, found: Review) -> None:
     group, text = override.key_or_group, str(override.input_line)
     known = hydra.config_loader.get_group_options(group, results_filter=ObjectType.CONFIG)
-    used = _groups(hydra, base)
+    used = _groups(hydra, compose())
     if group not in used:  # a choice made before may have brought groups of its own
         with suppress(HydraException, OmegaConfBaseException):
-            used = _groups(hydra, compose_full(hydra, base.hydra.job.config_name, [c[0] for c in found.good]))
+            used = _groups(hydra, compose(*(choices[0] for choices in found.good)))
     if group not in used and not override.is_add():
         found.problems.append(f"{text}: this command has no group {group}; its groups: {', '.join(used)}")
         return
@@ -132,7 +162,7 @@ def _read_choice(hydra: Hydra, base: Config, override: Override, multirun: bool,
         found.problems.append(f"{text}: several choices are a sweep; add -m, or choose one")
     else:
         found.good.append(_single(override))
-        found.touched |= {"*"} if group in WIDE else {group}
+        found.touched |= _touched(override, True)
 
 
 def _lies(group: str, choice: str) -> str:
@@ -158,7 +188,7 @@ def _read_key(hydra: Hydra, cfg: Config, override: Override, multirun: bool, fou
         found.problems.append(f"{text}: several values are a sweep; add -m, or quote the value")
     else:
         found.good.append(_single(override))
-        found.touched.add(top)
+        found.touched |= _touched(override, False)
 
 
 def _unknown(cfg: Config, path: str) -> str:
@@ -216,14 +246,17 @@ def _one_at_a_time(good: Sequence[Sequence[str]]) -> Iterator[list[str]]:
             yield [*first[:index], choice, *first[index + 1 :]]
 
 
-def _composed(hydra: Hydra, name: str, overrides: Sequence[str], touched: set[str]) -> list[str]:
+def _composed(compose: Compose, overrides: Sequence[str], touched: set[str]) -> list[str]:
     """Problems of one composed config, at the nodes that the command line touched."""
     try:
-        cfg = compose_full(hydra, name, overrides)
+        cfg = compose(*overrides)
     except (HydraException, OmegaConfBaseException) as error:
         return [_plain(error)]
-    from hydra.core.hydra_config import HydraConfig
+    return _at_nodes(cfg, touched)
 
+
+def _at_nodes(cfg: Config, touched: set[str]) -> list[str]:
+    """Problems at these nodes of a composed config, which is used up."""
     HydraConfig.instance().set_config(cfg)
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]

@@ -38,7 +38,7 @@ from agentrl.log.files import read_json, read_lines
 
 CLOCKS = ("time/", "speed/", "memory/", "alarm/idle", "alarm/slower")
 TINY = [
-    "env=tool_planning", "tasks_per_step=2", "env.max_turns=3", "learner.minibatches=1",
+    "env=tool_planning", "env.size=200", "tasks_per_step=2", "env.max_turns=3", "learner.minibatches=1",
     "steps=3", "eval.tasks=2", "eval.samples=1", "eval.val_tasks=2", "checkpoint.every=1", "log=files", "device=cpu",
     "watchdog.quiet_s=0",
 ]  # fmt: skip
@@ -270,7 +270,8 @@ def _training(name: str, words: str) -> Scenario:
 
 
 def _eval_words(place: Path) -> list[str]:
-    return f"eval env=tool_planning eval.tasks=4 log=files device=cpu watchdog.quiet_s=0 run_dir={place}/run".split()
+    words = "eval env=tool_planning env.size=200 eval.tasks=4 log=files device=cpu watchdog.quiet_s=0"
+    return [*words.split(), f"run_dir={place}/run"]
 
 
 def _eval_again(place: Path) -> list[str]:

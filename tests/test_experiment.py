@@ -14,7 +14,7 @@ import pytest
 from agentrl import config
 from agentrl.config import CONF
 from agentrl.experiment import Comparison, Job, panel_words
-from tests.test_cli import agentrl, told
+from tests.test_cli import told
 
 RECIPES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -22,7 +22,8 @@ SMALL = """
 _target_: agentrl.experiment.Comparison
 title: Two methods
 source: a paper, table 1
-words: [env=tool_planning, eval.tasks=6, eval.before=false, tasks_per_step=2, rollout.group_size=2]
+words: [env=tool_planning, env.size=200, env.max_turns=3, eval.tasks=6, eval.samples=1, eval.before=false,
+  tasks_per_step=2, rollout.group_size=2]
 scales:
   laptop: {seeds: [0, 1], words: [steps=2]}
   paper: {seeds: [0], words: [model=qwen3_1_7b]}
@@ -86,15 +87,30 @@ def test_published_columns_and_rows_are_used() -> None:
 
 
 @pytest.mark.slow
-def test_a_small_experiment(recipes: Path, tmp_path: Path) -> None:
+def test_a_small_experiment(recipes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its runs are real processes. A run that fails is told and costs only its cell; what is done is not done again."""
     out = tmp_path / "out"
-    words = ["train", "experiment=small", "seeds=[0]", f"out={out}", "--config-dir", str(recipes)]
-    done = agentrl(*words)
-    assert done.returncode == 0, done.stderr
+    words = ["train", "experiment=small", f"out={out}", "--config-dir", str(recipes)]
+    two = [*words, "rows=[GRPO]", "workers=2"]
+    shown = told(capsys, *two, "dry_run=true")[1]
+    place = Path(
+        next(word.partition("=")[2] for word in shlex.split(shown.splitlines()[0]) if "run_dir=" in word)
+    ).parent
+    place.mkdir(parents=True)
+    (place / "1").write_text("a file where a folder is wanted")
+    assert told(capsys, *two)[0] == 1
+    result = json.loads((out / "small_laptop" / "table.json").read_text())
+    assert len(result["values"]["GRPO"]["SR"]) == 1
+    assert result["failed"] == [str(place / "1")]
+    assert "Failed: GRPO, seed 1" in (out / "small_laptop" / "report.md").read_text()
+
+    code, text, err = told(capsys, *words, "seeds=[0]")
+    assert code == 0, err
+    assert "2 runs, 1 of them done already" in text
     report = (out / "small_laptop" / "report.md").read_text()
     assert "| PPO (paper alone) | (0.75) |" in report
     assert "GRPO higher than DIRECT in SR" in report
-    assert report in done.stdout
+    assert report in text
     assert (out / "small_laptop" / "curves.png").stat().st_size > 5000
     result = json.loads((out / "small_laptop" / "table.json").read_text())
     assert [len(paths) for paths in result["runs"].values()] == [1, 1]
@@ -104,27 +120,8 @@ def test_a_small_experiment(recipes: Path, tmp_path: Path) -> None:
     assert not result["failed"]
 
     begin = time.time()
-    again = agentrl(*words)
-    assert "2 runs, 2 of them done already" in again.stdout
+    assert "2 runs, 2 of them done already" in told(capsys, *words, "seeds=[0]")[1]
     assert not [path for path in (out / "runs").rglob("summary.json") if path.stat().st_mtime > begin]
-
-
-@pytest.mark.slow
-def test_a_failed_run_is_told_and_costs_only_its_cell(recipes: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    words = ["train", "experiment=small", f"out={out}", "--config-dir", str(recipes), "rows=[GRPO]", "workers=2"]
-    shown = agentrl(*words, "dry_run=true").stdout
-    place = Path(
-        next(word.partition("=")[2] for word in shlex.split(shown.splitlines()[0]) if "run_dir=" in word)
-    ).parent
-    place.mkdir(parents=True)
-    (place / "1").write_text("a file where a folder is wanted")
-    done = agentrl(*words)
-    assert done.returncode == 1
-    result = json.loads((out / "small_laptop" / "table.json").read_text())
-    assert len(result["values"]["GRPO"]["SR"]) == 1
-    assert result["failed"] == [str(place / "1")]
-    assert "Failed: GRPO, seed 1" in (out / "small_laptop" / "report.md").read_text()
 
 
 def test_commands_and_shared_runs(recipes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

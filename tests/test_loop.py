@@ -23,6 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_toy_model(tmp_path_factory.mktemp("toy"))
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo", PPO, "reinforce_pp", "cispo", "dpo"])
 def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: Path) -> None:
     shaped = ["reward=env"] if method == "vspo" else []  # its own reward waits for successes, too rare here at first
@@ -35,10 +36,9 @@ def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: P
     assert (tmp_path / "curve.png").is_file()
 
 
-@pytest.mark.parametrize(
-    ("method", "steps"), [("best_of_n", 60), ("fixed_size", 60), ("ipr", 60), ("eto", 100), ("rro", 100)]
-)
+@pytest.mark.parametrize(("method", "steps"), [("fixed_size", 60), ("eto", 100), ("rro", 100)])
 def test_every_method_that_explores_solves_it(method: str, steps: int, model: Path, tmp_path: Path) -> None:
+    """By itself; best_of_n and ipr, and the settings of the papers: tests/methods/test_preferences.py."""
     result = toy_train(model, tmp_path, f"method={method}", f"steps={steps}")
     assert result["eval"]["before"]["sampled"]["success"] < 0.3
     assert result["eval"]["after"]["sampled"]["success"] > 0.85

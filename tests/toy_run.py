@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ def toy_train(model: Path, run_dir: Path, *overrides: str) -> dict[str, Any]:
 
 def toy_config(model: Path, run_dir: Path, overrides: Sequence[str] = ()) -> config.Config:
     """The checked config of a toy run."""
-    cfg = config.compose("train", [*toy_overrides(model, run_dir), *QUIET, *overrides], config_dir=CONF)
+    return config.changed(_composed(model, tuple(overrides)), {"run_dir": str(run_dir)})
+
+
+@cache
+def _composed(model: Path, overrides: tuple[str, ...]) -> config.Config:
+    """Many runs differ in their folder alone."""
+    cfg = config.compose("train", [*toy_overrides(model, Path("somewhere")), *QUIET, *overrides], config_dir=CONF)
     config.check(cfg)
     return cfg

@@ -192,7 +192,8 @@ RUNS = {
 }
 
 
-SOME = ["rro", "ipr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fixed_size", "best_of_n", "eto"))]
+#: of those whose words above are only ``method=NAME``, tests/test_loop.py asks it
+SOME = ["rro", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fixed_size", "eto"))]
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])

@@ -47,8 +47,8 @@ def test_the_same_file_leads_agents(
 ) -> None:
     """The sweep is created with the file's own keys, agents get their words from it, and the same command goes on."""
     stub.install(tmp_path, monkeypatch)
-    given = [{"learner.lr": 0.0005}, {"learner.lr": 0.0002}]
-    with serving(given) as (url, server):
+    given = [{"learner.lr": 0.0005}, {"learner.lr": 0.0002}]  # an agent asks every five seconds: one run each time
+    with serving(given[:1]) as (url, server):
         log_in(url, tmp_path, monkeypatch)
         words = ["sweep", str(space), "workers=1", f"run_dir={tmp_path / 'runs'}", "env=webshop"]
         code, out, err = told(capsys, *words)
@@ -57,20 +57,20 @@ def test_the_same_file_leads_agents(
         sent = yaml.safe_load(server.config)
         assert sent["metric"] == {"name": "rollout/success.max", "goal": "maximize"}
         assert (sent["run_cap"], sent["description"], list(sent["parameters"])) == (2, "ours", ["learner.lr"])
+        assert server.given == ["run0"]
+        kept = json.loads((tmp_path / "runs" / "wandb_sweep.json").read_text())
+        assert kept["path"] == "somebody/agentrl/s1"
+
+        created = sum("UpsertSweep" in line for line in server.asked)
+        server.waiting += given[1:]
+        assert told(capsys, *words)[0] == 0
         assert server.given == ["run0", "run1"]
+        assert sum("UpsertSweep" in line for line in server.asked) == created
         for run, values in zip(("run0", "run1"), given, strict=True):
             (call,) = stub.begun(tmp_path / "runs" / run)
             assert call["argv"][:3] == ["train", "log=wandb", "env=webshop"]
             assert f"learner.lr={values['learner.lr']}" in call["argv"]
             assert call["WANDB_TAGS"] == "runs"
-        kept = json.loads((tmp_path / "runs" / "wandb_sweep.json").read_text())
-        assert kept["path"] == "somebody/agentrl/s1"
-
-        created = sum("UpsertSweep" in line for line in server.asked)
-        server.waiting.append({"learner.lr": 0.0009})
-        assert told(capsys, *words)[0] == 0
-        assert server.given[2:] == ["run2"]
-        assert sum("UpsertSweep" in line for line in server.asked) == created
 
 
 def test_no_account_is_a_sentence_that_names_the_other_way(space: Path, tmp_path: Path) -> None:
