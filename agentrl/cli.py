@@ -57,7 +57,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "train": Command("train", "train a policy: play, credit, learn, sync", "agentrl.loop:train", keeps=True),
-    "eval": Command("eval", "play a fixed panel without learning", "agentrl.loop:evaluate_only", keeps=True),
+    "eval": Command("eval", "play a fixed panel without learning", "agentrl.eval_panel:evaluate_only", keeps=True),
     "sft": Command("sft", "learn from the environment's expert (warm start)", "agentrl.loop:sft", keeps=True),
     "config explain": Command(
         "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
