@@ -169,7 +169,6 @@ LONG = {
     "config.py",
     "engine/lean.py",
     "learner.py",
-    "model.py",
     "run.py",
     "samples.py",
 }
