@@ -79,12 +79,12 @@ def gradients(gradient: bool, **changes: Any) -> tuple[torch.Tensor, torch.Tenso
     policy = TinyPolicy()
     groups = with_true_logprobs(random_groups(0), policy)
     one = learner(policy, critic_gradient=gradient, **changes.pop("learner", {}))
-    one._critic = stirred(one._new_critic())
+    one.hand.critic = stirred(one.hand.new_critic())
     given = method("ppo", **changes)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     (batch,) = one.collate(groups, given)
-    head = list(one._critic.head.parameters())
-    one._critic._optimizer.step = lambda: seen.append(  # type: ignore[method-assign, assignment]
+    head = list(one.hand.critic.head.parameters())
+    one.hand.critic._optimizer.step = lambda: seen.append(  # type: ignore[method-assign, assignment]
         (_flat(policy.parameters()), _flat(head))
     )
     one.update(batch, given)
@@ -139,8 +139,8 @@ def test_equal_advantages_teach_the_critic_alone() -> None:
     assert not one.moved
     assert metrics["learner/skipped_steps"] == 1.0
     assert "learner/explained_variance" not in metrics  # the returns are all equal
-    assert one._critic is not None
-    assert one._critic.head[-1].bias.item() > 0.0  # type: ignore[operator, union-attr]
+    assert one.hand.critic is not None
+    assert one.hand.critic.head[-1].bias.item() > 0.0  # type: ignore[operator, union-attr]
 
 
 def test_no_plays_are_steps_without_gradient() -> None:
@@ -170,10 +170,10 @@ def test_it_is_resumed_exactly() -> None:
     again.load_state_dict(state)
     assert again.learn(batches[2], given) == wanted
     assert torch.equal(other.flat(), policy.flat())
-    assert whole._critic is not None
-    assert again._critic is not None
-    for name, tensor in whole._critic.head.state_dict().items():
-        assert torch.equal(again._critic.head.state_dict()[name], tensor)
+    assert whole.hand.critic is not None
+    assert again.hand.critic is not None
+    for name, tensor in whole.hand.critic.head.state_dict().items():
+        assert torch.equal(again.hand.critic.head.state_dict()[name], tensor)
 
 
 def test_the_critic_of_another_model_is_refused() -> None:
@@ -184,6 +184,6 @@ def test_the_critic_of_another_model_is_refused() -> None:
 def test_methods_without_a_critic_get_none() -> None:
     one = learner()
     metrics = one.learn(random_groups(0), method("grpo"))
-    assert one._critic is None
+    assert one.hand.critic is None
     assert "critic" not in one.state_dict()
     assert not [name for name in metrics if "value" in name or "critic" in name]

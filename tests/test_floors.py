@@ -168,7 +168,6 @@ LONG = {
     "completeness/matching.py",
     "config.py",
     "engine/lean.py",
-    "learner.py",
     "run.py",
     "samples.py",
 }

@@ -69,7 +69,7 @@ def learned(one: Policy, groups: list[Group], name: str, micro_tokens: int = 10*
     def look() -> None:
         seen.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in one.parameters()])
 
-    given._optimizer.step = look  # type: ignore[method-assign, assignment]
+    given.hand.optimizer.step = look  # type: ignore[method-assign, assignment]
     metrics = given.learn(groups, method(name, **changes))
     return metrics, seen[0]
 

@@ -30,7 +30,7 @@ def loss_and_gradient(groups: list[Group], name: str = "grpo", **changes: Any) -
     policy = changes.pop("policy", None) or TinyPolicy()
     one = learner(policy, **changes)
     seen: list[torch.Tensor] = []
-    one._optimizer.step = lambda: seen.append(gradient(policy).clone())  # type: ignore[method-assign, assignment]
+    one.hand.optimizer.step = lambda: seen.append(gradient(policy).clone())  # type: ignore[method-assign, assignment]
     metrics = one.learn(groups, method(name, **kept))
     return metrics["learner/loss"], torch.stack(seen).sum(0) if seen else torch.zeros_like(policy.flat())
 
@@ -140,7 +140,7 @@ def test_computing_equal_rows_once_changes_nothing(changes: dict[str, Any], monk
         ids, mask = batch.input_ids[batch.unique], batch.attention_mask[batch.unique]
         return replace(batch, input_ids=ids, attention_mask=mask, unique=each)
 
-    monkeypatch.setattr("agentrl.learner.collate", apart)
+    monkeypatch.setattr("agentrl.learner.learner.collate", apart)
     twice = loss_and_gradient(groups, **changes)
     assert once[0] == pytest.approx(twice[0], rel=1e-5, abs=1e-7)
     assert once[1].abs().max() > 0

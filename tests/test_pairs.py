@@ -32,9 +32,9 @@ def pairs(seed: int = 0, window: bool = False, shared: bool = True) -> list[Grou
 def step(groups: list[Group], policy: TinyPolicy, micro_tokens: int = 10**6) -> tuple[float, torch.Tensor]:
     """Loss and gradient of one step, measured from a reference some way off."""
     one = learner(policy)
-    one._reference = TinyPolicy(5)  # type: ignore[assignment]
+    one.hand.reference = TinyPolicy(5)  # type: ignore[assignment]
     seen: list[torch.Tensor] = []
-    one._optimizer.step = lambda: seen.append(  # type: ignore[method-assign, assignment]
+    one.hand.optimizer.step = lambda: seen.append(  # type: ignore[method-assign, assignment]
         torch.cat([p.grad.flatten().clone() for p in policy.parameters() if p.grad is not None])
     )
     dpo = method("dpo", beta=0.5, sft_coef=0.1)
@@ -73,7 +73,7 @@ def test_computing_equal_rows_once_changes_nothing(monkeypatch: pytest.MonkeyPat
         ids, mask = batch.input_ids[batch.unique], batch.attention_mask[batch.unique]
         return replace(batch, input_ids=ids, attention_mask=mask, unique=torch.arange(batch.rows))
 
-    monkeypatch.setattr("agentrl.learner.collate", apart)
+    monkeypatch.setattr("agentrl.learner.learner.collate", apart)
     twice = step(pairs(window=True), TinyPolicy())
     assert once[0] == pytest.approx(twice[0], rel=1e-5)
     assert (once[1] - twice[1]).norm() < 1e-6 * once[1].norm()
@@ -122,7 +122,7 @@ def test_margin_and_accuracy_by_hand() -> None:
             return replace(out, logprobs=out.logprobs - given[2].float())
 
     one = learner()
-    one._reference = Surer()  # type: ignore[assignment]
+    one.hand.reference = Surer()  # type: ignore[assignment]
     metrics = one.learn([pair("a", 3, 1), pair("b", 1, 2)], method("dpo"))
     assert metrics["learner/pair_margin"] == pytest.approx(0.5, abs=1e-5)
     assert metrics["learner/pair_accuracy"] == 0.5
@@ -138,7 +138,7 @@ def test_a_reference_of_the_round_follows_the_policy_and_needs_no_copy() -> None
     assert losses[2] < losses[1] < losses[0]  # inside a round it stays where it was
     again = one.update(one.collate(pairs(), dpo)[0], dpo)
     assert again["learner/loss"] == pytest.approx(math.log(2), rel=1e-6)
-    assert one._reference is None
+    assert one.hand.reference is None
 
 
 def test_no_pairs_are_steps_without_gradient() -> None:

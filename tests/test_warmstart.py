@@ -90,7 +90,7 @@ def test_kl_is_measured_from_the_warm_start_also_after_resuming(
     resumed.close()
     anew = Pretrained(**_model_fields(tmp_path / "parts")).build("cpu")
     anew.restore(started(whole) / "model")
-    assert _scores(resumed.learner._reference) == _scores(anew) != _scores(resumed.policy)
+    assert _scores(resumed.learner.hand.reference) == _scores(anew) != _scores(resumed.policy)
     result = _resume(tmp_path / "parts")
     last = "checkpoints/step_000004/model"
     (name,) = [path.name for path in (tmp_path / "whole" / last).glob("*.safetensors")]

@@ -102,7 +102,7 @@ def our_loss(folder: Path, given: Any) -> tuple[float, Any, torch.Tensor, torch.
     ours = groups()
     (batch,) = one.collate(ours, given)
     seen: list[Any] = []
-    one._optimizer.step = lambda: seen.append({n: p.grad.clone() for n, p in policy.model.named_parameters()})  # type: ignore[method-assign, assignment]
+    one.hand.optimizer.step = lambda: seen.append({n: p.grad.clone() for n, p in policy.model.named_parameters()})  # type: ignore[method-assign, assignment]
     loss = one.update(batch, given)["learner/loss"]
     advantages = torch.tensor([a[0] for g in ours for a in given.advantages(g)])
     reference = policy.reference()
@@ -191,7 +191,7 @@ def test_dpo_loss_and_gradient_equal_trl(beta: float, folder: Path, tmp_path: Pa
     one, given = learner(policy), method("dpo", beta=beta)
     (batch,) = one.collate(dpo_pairs(), given)
     seen: list[Any] = []
-    one._optimizer.step = lambda: seen.append({n: p.grad.clone() for n, p in policy.model.named_parameters()})  # type: ignore[method-assign, assignment]
+    one.hand.optimizer.step = lambda: seen.append({n: p.grad.clone() for n, p in policy.model.named_parameters()})  # type: ignore[method-assign, assignment]
     loss = one.update(batch, given)["learner/loss"]
     wanted, gradients = trl_dpo_loss(folder, tmp_path, policy.reference(), beta=beta)
     assert abs(wanted - 0.6931) > 0.001  # the reference is some way off

@@ -97,7 +97,7 @@ def test_gradient_equals_finite_differences() -> None:
     policy, other = TinyPolicy(dtype=torch.float64), TinyPolicy(3, dtype=torch.float64)
     dpo = method("dpo", beta=0.3, sft_coef=0.1)
     one = learner(policy)
-    one._reference = other  # type: ignore[assignment]
+    one.hand.reference = other  # type: ignore[assignment]
     (batch,) = one.collate(pairs(), dpo)
 
     def value() -> torch.Tensor:
