@@ -8,124 +8,21 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
+from agentrl.command_line import flags, gathered, named, not_of, split, swept
+from agentrl.commands import COMMANDS, EXPERIMENT, EXPERIMENT_WORDS, SWEEP, SWEEP_WORDS, WANDB_WORDS, Command
 from agentrl.disk import reason
 from agentrl.errors import AgentRLError, ConfigError, Interrupted
 from agentrl.interrupt import end_with_parent
-
-USAGE = """agentrl: RL for LLM agents.
-
-Usage: agentrl <command> [group=choice] [key=value] [flags]
-
-Commands
-{commands}
-
-Examples
-  agentrl train                                 method=vspo env=webshop on a bundled model, on CPU or GPU
-  agentrl train method=grpo steps=80 seed=1     another method, longer, another seed
-  agentrl train -m method=grpo,vspo seed=0,1,2  a sweep of six runs
-  agentrl train experiment=vspo_table2          a table of a paper: all its rows, several seeds
-  agentrl train resume=RUN_DIR                  continue a run
-  agentrl train --help | --cfg job | --info     its groups and settings | the composed config | where it comes from
-  eval "$(agentrl -sc install=bash)"            tab completion in this shell
-"""
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command: its config, what it does in a few words, ``module:function`` of its job, the exit code of a result."""
-
-    config: str
-    about: str
-    job: str
-    verdict: Callable[[Any], int] = lambda _: 0
-    keeps: bool = False  # writes a folder of its own, which must not hold another run
-    takes: str = ""  # the key that a first word without a key is meant for: `new env NAME` is `new env name=NAME`
-    many: bool = False  # that key is a list, and all first words without a key are meant for it
-
-
-COMMANDS: Mapping[str, Command] = {
-    "train": Command("train", "train a policy: play, credit, learn, sync", "agentrl.loop:train", keeps=True),
-    "eval": Command("eval", "play a fixed panel without learning", "agentrl.eval_panel:evaluate_only", keeps=True),
-    "sft": Command("sft", "learn from the environment's expert (warm start)", "agentrl.loop:sft", keeps=True),
-    "config explain": Command(
-        "train", "say what one step really does, and how much memory it takes", "agentrl.explain:explain"
-    ),
-    "doctor": Command(
-        "doctor",
-        "look whether masks, loss, sampling, weights and memory are right, on your model, environment and method",
-        "agentrl.doctor.examine:doctor",
-        lambda got: int(not got["ok"]),
-    ),
-    "sweep": Command(
-        "run_wandb_sweep",
-        "search settings with Weights & Biases: agentrl sweep NAME|FILE",
-        "agentrl.wandb_sweep:run",
-        lambda got: int(got["code"]),
-    ),
-    "plan": Command("plan", "how to split a cluster between sampling and learning", "agentrl.plan.report:plan"),
-    "view": Command("view", "a run's plays as one HTML page", "agentrl.viewer.view:view", takes="run"),
-    "show": Command("show", "a run's plays in the terminal", "agentrl.viewer.show:show", takes="run"),
-    "report": Command(
-        "report",
-        "what finished runs show and what not: HTML, tables",
-        "agentrl.report.command:report",
-        takes="runs",
-        many=True,
-    ),
-    "play": Command("play", "play an episode yourself, in the terminal", "agentrl.play_env:play"),
-    "replay": Command(
-        "replay",
-        "learn from a kept batch again (RUN_DIR step=N), bit for bit",
-        "agentrl.replay:replay",
-        lambda got: int(not got["equal"]),
-        takes="run",
-    ),
-    "env check": Command(
-        "env_tool",
-        "look for breaches of the environment contract",
-        "agentrl.env_tools:check_env",
-        lambda breaches: int(bool(breaches)),
-    ),
-    "env replay": Command(
-        "env_tool",
-        "play a golden file again (golden=FILE) and compare",
-        "agentrl.env_tools:replay_env",
-        lambda got: int(got["agree"] != got["cases"]),
-    ),
-    "env bench": Command("env_tool", "measure an environment's speed and memory", "agentrl.env_tools:bench_env"),
-    "export": Command(
-        "export", "a run's policy for transformers and vLLM, with a card", "agentrl.export:export", takes="run"
-    ),
-    "new env": Command(
-        "new", "write a small environment to change into your own", "agentrl.skeleton:new_env", takes="name"
-    ),
-    "new method": Command("new", "likewise a method", "agentrl.skeleton:new_method", takes="name"),
-    "new reward": Command("new", "likewise a reward", "agentrl.skeleton:new_reward", takes="name"),
-    "serve retriever": Command(
-        "serve_retriever", "serve a corpus to Search-R1's clients (corpus=FILE)", "agentrl.serve:serve_retriever"
-    ),
-}
-#: what `train` becomes when the command line names an experiment, and the words that it reads itself.
-EXPERIMENT = Command(
-    "run_experiment", "a table of a paper", "agentrl.experiment:run", lambda got: int(bool(got["failed"]))
-)
-EXPERIMENT_WORDS = ("experiment", "scale", "seeds", "rows", "workers", "gpus", "launcher", "out", "dry_run")
-#: what a command that keeps runs becomes with -m, and the words that it reads itself.
-SWEEP = Command("run_sweep", "a sweep of runs", "agentrl.sweep:run", lambda got: int(got["code"]))
-SWEEP_WORDS = ("sweep", "sweep_file", "launcher", "workers", "gpus", "run_dir", "dry_run")
-WANDB_WORDS = ("sweep", "sweep_file", "workers", "gpus", "run_dir", "dry_run", "wandb")
 
 LIBRARIES = {  # what libraries read when they are imported; what the user has set stays
     "TRANSFORMERS_VERBOSITY": "error",
@@ -161,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         if "-sc" in words or "--shell-completion" in words:
             _complete(words)
             raise SystemExit(0)
-        name, rest = _command(words)
+        name, rest = split(words)
         raise SystemExit(_run(name, rest))
     except AgentRLError as error:
         print(f"agentrl: {error}", file=sys.stderr)
@@ -196,69 +93,23 @@ def _disk(error: OSError) -> int:
     return 2
 
 
-def _command(words: list[str]) -> tuple[str, list[str]]:
-    """Split the command from its overrides. Raises ConfigError when there is no such command."""
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(_usage())
-        raise SystemExit(0)
-    if words[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"agentrl {version('agentrl')}")
-        raise SystemExit(0)
-    for length in (2, 1):
-        name = " ".join(words[:length])
-        if name in COMMANDS:
-            return name, _keyed(words[length:], COMMANDS[name])
-    family = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
-    if family and (len(words) == 1 or words[1] in ("-h", "--help")):
-        print("\n".join(f"agentrl {name:<16}{COMMANDS[name].about}" for name in family))
-        raise SystemExit(0)
-    from agentrl.config import nearest
-
-    got = " ".join(words[: 2 if family else 1])
-    raise ConfigError(f"{got}: no such command; {nearest(got, COMMANDS)}")
-
-
-def _keyed(rest: list[str], command: Command) -> list[str]:
-    """The words with the first bare one, or all of the first bare ones, given to ``takes``: a bare word is no flag, and
-    has no ``=`` or names a folder."""
-    bare = list(takewhile(_bare, rest)) if command.takes else []
-    if command.many and bare:
-        return [f"{command.takes}=[{','.join(json.dumps(word) for word in bare)}]", *rest[len(bare) :]]
-    return [f"{command.takes}={_quoted(bare[0])}", *rest[1:]] if bare else rest
-
-
-def _bare(word: str) -> bool:
-    return not word.startswith("-") and ("=" not in word or Path(word).is_dir())
-
-
-def _quoted(word: str) -> str:
-    """The word as the value of an override, where some characters mean something else."""
-    return word if re.fullmatch(r"[\w./-]+", word) else json.dumps(word, ensure_ascii=False)
-
-
-def _usage() -> str:
-    return USAGE.format(commands="\n".join(f"  {name:<16}{command.about}" for name, command in COMMANDS.items()))
-
-
 def _run(name: str, rest: list[str]) -> int:
     """Review the overrides, then hand over to Hydra. Gives the exit code."""
     command, typed = COMMANDS[name], ["agentrl", *name.split(), *rest]
-    args, rest = _flags(_named(rest) if name == "sweep" else rest)
+    args, rest = flags(named(rest) if name == "sweep" else rest)
     if args.config_dir:  # YAML and the Python files it names may lie side by side
         sys.path.append(str(Path(args.config_dir).resolve()))
     if name == "train" and any(re.match("experiment=(?!null)", word) for word in args.overrides):
-        command, rest = EXPERIMENT, _gathered(EXPERIMENT_WORDS, rest, args)
+        command, rest = EXPERIMENT, gathered(EXPERIMENT_WORDS, rest, args)
     runs = not (args.help or args.hydra_help or args.info)
     found: list[str] = []
     if command.keeps and args.multirun:
-        given = _not_of(SWEEP_WORDS, args)
+        given = not_of(SWEEP_WORDS, args)
         found = _mistakes(command.config, given, args) if runs else []
-        command, rest = SWEEP, _swept(name, rest, args)
+        command, rest = SWEEP, swept(name, rest, args)
     elif name == "sweep":
-        found = _mistakes("train", ["log=wandb", *_not_of(WANDB_WORDS, args)], args) if runs else []
-        rest = _gathered(WANDB_WORDS, rest, args)
+        found = _mistakes("train", ["log=wandb", *not_of(WANDB_WORDS, args)], args) if runs else []
+        rest = gathered(WANDB_WORDS, rest, args)
     found += _mistakes(command.config, args.overrides, args) if runs else []
     if found:
         from agentrl.config import listing
@@ -267,56 +118,6 @@ def _run(name: str, rest: list[str]) -> int:
     outcome = Outcome()
     _hydra(command, _placed(command, rest, args), outcome, typed)
     return outcome.code
-
-
-def _flags(rest: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Hydra's flags, and the words with the overrides first: flags may stand among them. Raises ConfigError."""
-    from hydra._internal.utils import get_args_parser
-
-    args, more = get_args_parser().parse_known_args(rest)
-    unknown = [word for word in more if word.startswith("-")]
-    if unknown:
-        raise ConfigError(
-            f"{', '.join(unknown)}: no such flag; settings are written key=value, flags are those of "
-            "agentrl train --hydra-help"
-        )
-    args.overrides += more
-    return args, [*args.overrides, *(word for word in rest if word not in args.overrides)]
-
-
-def _named(rest: list[str]) -> list[str]:
-    """The first word of ``agentrl sweep`` as an override: a file, or a search space by its name."""
-    if not rest or rest[0].startswith("-") or "=" in rest[0]:
-        return rest
-    file = Path(rest[0])
-    mine = [f"sweep_file={file}"] if file.is_file() or file.suffix else [f"sweep={rest[0]}"]
-    return [*mine, *rest[1:]]
-
-
-def _not_of(own: Sequence[str], args: argparse.Namespace) -> list[str]:
-    """The words of the command line that a command of many runs does not read itself."""
-    return [word for word in args.overrides if re.split("[.=]", word)[0] not in own and not word.startswith("hydra")]
-
-
-def _gathered(own: Sequence[str], rest: list[str], args: argparse.Namespace) -> list[str]:
-    """The command line of many runs: the words that it does not read itself become ``extra``, for its runs."""
-    extra = _not_of(own, args)
-    quoted = ",".join(json.dumps(word, ensure_ascii=False) for word in extra)
-    more = [f"extra=[{quoted}]"] if extra else []
-    args.overrides = [word for word in args.overrides if word not in extra] + more
-    return more + [word for word in rest if word not in extra]
-
-
-def _swept(name: str, rest: list[str], args: argparse.Namespace) -> list[str]:
-    """The command line of a sweep: one job that runs many. Raises ConfigError."""
-    if foreign := [word for word in args.overrides if word.startswith(("hydra/", "hydra."))]:
-        raise ConfigError(
-            f"{', '.join(foreign)}: a sweep starts its runs itself; choose launcher=, sweep= and run_dir="
-        )
-    words = _gathered(SWEEP_WORDS, rest, args)
-    args.multirun = False
-    args.overrides.append(f"command={name}")
-    return [f"command={name}", *(word for word in words if word not in ("-m", "--multirun"))]
 
 
 def _mistakes(config: str, words: Sequence[str], args: argparse.Namespace) -> list[str]:

@@ -19,7 +19,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from agentrl.cli import COMMANDS
+from agentrl.commands import COMMANDS
 from agentrl.log.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from agentrl import cli
-from agentrl.cli import COMMANDS, main
+from agentrl.cli import main
+from agentrl.commands import COMMANDS
 from agentrl.errors import ConfigError, Interrupted
 from agentrl.overrides import review
 
