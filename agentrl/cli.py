@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agentrl.command_line import flags, gathered, named, not_of, split, swept
-from agentrl.commands import COMMANDS, EXPERIMENT, EXPERIMENT_WORDS, SWEEP, SWEEP_WORDS, WANDB_WORDS, Command
+from agentrl.commands import COMMANDS, EXPERIMENT, SWEEP, Command
 from agentrl.disk import reason
 from agentrl.errors import AgentRLError, ConfigError, Interrupted
 from agentrl.interrupt import end_with_parent
@@ -100,16 +100,16 @@ def _run(name: str, rest: list[str]) -> int:
     if args.config_dir:  # YAML and the Python files it names may lie side by side
         sys.path.append(str(Path(args.config_dir).resolve()))
     if name == "train" and any(re.match("experiment=(?!null)", word) for word in args.overrides):
-        command, rest = EXPERIMENT, gathered(EXPERIMENT_WORDS, rest, args)
+        command, rest = EXPERIMENT, gathered(EXPERIMENT.config, rest, args)
     runs = not (args.help or args.hydra_help or args.info)
     found: list[str] = []
     if command.keeps and args.multirun:
-        given = not_of(SWEEP_WORDS, args)
+        given = not_of(SWEEP.config, args)
         found = _mistakes(command.config, given, args) if runs else []
         command, rest = SWEEP, swept(name, rest, args)
     elif name == "sweep":
-        found = _mistakes("train", ["log=wandb", *not_of(WANDB_WORDS, args)], args) if runs else []
-        rest = gathered(WANDB_WORDS, rest, args)
+        found = _mistakes("train", ["log=wandb", *not_of(command.config, args)], args) if runs else []
+        rest = gathered(command.config, rest, args)
     found += _mistakes(command.config, args.overrides, args) if runs else []
     if found:
         from agentrl.config import listing

@@ -1,6 +1,6 @@
 """The words of a command line: which command they mean, flags apart from overrides, and whose words are whose.
 
-A command that starts many runs reads a few words itself; all others are its runs' (``extra``).
+A command that starts many runs reads the words of its own config itself; all others are its runs' (``extra``).
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from agentrl.commands import COMMANDS, SWEEP_WORDS, Command, usage
+from agentrl.commands import COMMANDS, SWEEP, Command, usage
 from agentrl.errors import ConfigError
 
 
@@ -82,14 +81,17 @@ def named(rest: list[str]) -> list[str]:
     return [*mine, *rest[1:]]
 
 
-def not_of(own: Sequence[str], args: argparse.Namespace) -> list[str]:
-    """The words of the command line that a command of many runs does not read itself."""
+def not_of(config: str, args: argparse.Namespace) -> list[str]:
+    """The words of the command line that a command of many runs, whose config this is, does not read itself."""
+    from agentrl.config import words_of
+
+    own = words_of(config)
     return [word for word in args.overrides if re.split("[.=]", word)[0] not in own and not word.startswith("hydra")]
 
 
-def gathered(own: Sequence[str], rest: list[str], args: argparse.Namespace) -> list[str]:
-    """The command line of many runs: the words that it does not read itself become ``extra``, for its runs."""
-    extra = not_of(own, args)
+def gathered(config: str, rest: list[str], args: argparse.Namespace) -> list[str]:
+    """The command line of many runs: the words that its config does not have become ``extra``, for its runs."""
+    extra = not_of(config, args)
     quoted = ",".join(json.dumps(word, ensure_ascii=False) for word in extra)
     more = [f"extra=[{quoted}]"] if extra else []
     args.overrides = [word for word in args.overrides if word not in extra] + more
@@ -102,7 +104,7 @@ def swept(name: str, rest: list[str], args: argparse.Namespace) -> list[str]:
         raise ConfigError(
             f"{', '.join(foreign)}: a sweep starts its runs itself; choose launcher=, sweep= and run_dir="
         )
-    words = gathered(SWEEP_WORDS, rest, args)
+    words = gathered(SWEEP.config, rest, args)
     args.multirun = False
     args.overrides.append(f"command={name}")
     return [f"command={name}", *(word for word in words if word not in ("-m", "--multirun"))]

@@ -99,15 +99,12 @@ COMMANDS: Mapping[str, Command] = {
         "serve_retriever", "serve a corpus to Search-R1's clients (corpus=FILE)", "agentrl.serve:serve_retriever"
     ),
 }
-#: what `train` becomes when the command line names an experiment, and the words that it reads itself.
+#: what `train` becomes when the command line names an experiment.
 EXPERIMENT = Command(
     "run_experiment", "a table of a paper", "agentrl.experiment:run", lambda got: int(bool(got["failed"]))
 )
-EXPERIMENT_WORDS = ("experiment", "scale", "seeds", "rows", "workers", "gpus", "launcher", "out", "dry_run")
-#: what a command that keeps runs becomes with -m, and the words that it reads itself.
+#: what a command that keeps runs becomes with -m.
 SWEEP = Command("run_sweep", "a sweep of runs", "agentrl.sweep:run", lambda got: int(got["code"]))
-SWEEP_WORDS = ("sweep", "sweep_file", "launcher", "workers", "gpus", "run_dir", "dry_run")
-WANDB_WORDS = ("sweep", "sweep_file", "workers", "gpus", "run_dir", "dry_run", "wandb")
 
 
 def usage() -> str:

@@ -153,6 +153,15 @@ def config_dir() -> Path | None:
     return next((Path(source.path) for source in sources if source.provider == "command-line"), None)
 
 
+def words_of(name: str) -> set[str]:
+    """The first parts of the words that a person may give the config ``conf/<name>.yaml``: its own keys and groups."""
+    cfg = OmegaConf.load(CONF / f"{name}.yaml")
+    assert isinstance(cfg, DictConfig)
+    groups = [str(key) for entry in cfg.defaults if isinstance(entry, DictConfig) for key in entry]
+    filled = ("defaults", "choices", "hydra", "command", "extra")  # by Hydra and the command line
+    return {*_keys(cfg), *(key for key in groups if " " not in key)}.difference(filled)
+
+
 def overridden() -> list[str]:
     """The dotted keys that the command line in progress gives."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()

@@ -22,6 +22,7 @@ from agentrl import config, redact
 from agentrl.config import Config
 from agentrl.errors import ConfigError, Interrupted
 from agentrl.launch.base import terminable
+from agentrl.launch.local import Local
 from agentrl.log.files import read_json, write_json
 from agentrl.log.metrics import METRICS, Best
 from agentrl.search import Search, flattened
@@ -35,6 +36,12 @@ def run(cfg: Config) -> dict[str, Any]:
     space = space_of(cfg)
     if not isinstance(space, Search):
         raise ConfigError("sweep=grid: no search space; name one of conf/sweep or a file: agentrl sweep NAME|FILE")
+    launcher = config.build(cfg.launcher)
+    if not isinstance(launcher, Local):
+        raise ConfigError(
+            "launcher: the agents of a sweep that W&B leads share out this machine; leave launcher=local, and begin "
+            "`wandb agent` on other machines"
+        )
     folder = folder_of(cfg)
     content = read_space(Path(cfg.sweep_file)) if cfg.sweep_file else config.plain(cfg.sweep)
     where = config.config_dir()
@@ -45,7 +52,7 @@ def run(cfg: Config) -> dict[str, Any]:
         return {"code": 0}
     path = _kept(folder) or _created(told, cfg, folder)
     print(f"agents work on sweep {path}; on other machines: wandb agent {path}", flush=True)
-    codes = _agents(path, config.build(cfg.launcher).shares(os.cpu_count() or 1), folder)
+    codes = _agents(path, launcher.shares(os.cpu_count() or 1), folder)
     return {"sweep": path, "code": int(any(codes))}
 
 

@@ -215,3 +215,15 @@ def test_a_resumed_run_refuses_other_changes(tmp_path: Path) -> None:
 def test_resuming_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml: there is no such file"):
         resume(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("run_experiment", "experiment scale seeds rows workers gpus launcher out dry_run"),
+        ("run_sweep", "sweep sweep_file launcher workers gpus run_dir dry_run"),
+        ("run_wandb_sweep", "sweep sweep_file launcher workers gpus run_dir dry_run wandb"),
+    ],
+)
+def test_the_words_of_many_runs_are_those_of_their_yaml(name: str, own: str) -> None:
+    assert config.words_of(name) == set(own.split())

@@ -110,6 +110,14 @@ def test_what_wandb_would_be_told(space: Path, capsys: pytest.CaptureFixture[str
     assert command[-1] == "${args_no_hyphens}"
 
 
+def test_the_launcher_is_the_sweeps_own(space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its words go to no run, and agents are of this machine."""
+    code, out, err = told(capsys, "sweep", str(space), "launcher.gpus_per_run=2", "dry_run=true")
+    assert (code, "launcher.gpus" in out) == (0, False), err
+    code, _, err = told(capsys, "sweep", str(space), "launcher=ray", "dry_run=true")
+    assert (code, "leave launcher=local" in err) == (2, True), err
+
+
 @pytest.mark.slow
 def test_ctrl_c_lets_the_runs_of_agents_save(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
