@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from threading import current_thread, main_thread
 from typing import Any
 
 from agentrl.errors import Interrupted, Terminated
@@ -112,6 +113,33 @@ def terminable(text: str) -> Iterator[None]:
             yield
         except Dropped:
             raise Terminated(text) from None
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Inside, Ctrl-C raises KeyboardInterrupt even where it is ignored, and SIGTERM Dropped, which is one; nothing
+    changes in other threads than the main one. ``signal_of`` tells which it was."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: Any) -> None:
+        raise Dropped if number == signal.SIGTERM else KeyboardInterrupt
+
+    with handled(end, signal.SIGTERM, signal.SIGINT):
+        yield
+
+
+def signal_of(error: KeyboardInterrupt) -> signal.Signals:
+    """The signal that raised it."""
+    return signal.SIGTERM if isinstance(error, Dropped) else signal.SIGINT
+
+
+def ended_by(error: KeyboardInterrupt, text: str) -> Interrupted:
+    """What a command ends with that was asked to by this; ``text`` says what comes next."""
+    if isinstance(error, Dropped):
+        return Terminated(f"ended by SIGTERM; {text}")
+    return Interrupted(f"interrupted; {text}")
 
 
 def end_with_parent() -> None:

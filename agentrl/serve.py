@@ -8,20 +8,19 @@ request gets status 400 and a sentence.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from agentrl.config import build
 from agentrl.encyclopedia import generate
 from agentrl.errors import ConfigError
+from agentrl.interrupt import signals_raise
 from agentrl.retrieval import Document, Hit, Store
 
 BUNDLED = "bundled"
@@ -77,7 +76,7 @@ def serve_retriever(cfg: Any) -> dict[str, Any]:
     settings: RetrievalServer = build(cfg.server)
     begin = time.perf_counter()
     store = settings.store()
-    with settings.open(store) as server, _terminable():
+    with settings.open(store) as server, signals_raise():
         host, port = server.server_address[:2]
         print(
             f"serving {len(store.documents)} passages at http://{host!s}:{port}/retrieve "
@@ -178,17 +177,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are counted, not printed."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the server as Ctrl-C does."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

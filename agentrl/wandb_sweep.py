@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,8 @@ from typing import Any
 
 from agentrl import config, redact
 from agentrl.config import Config
-from agentrl.errors import ConfigError, Interrupted
-from agentrl.launch.base import terminable
+from agentrl.errors import ConfigError
+from agentrl.interrupt import ended_by, signal_of, signals_raise
 from agentrl.launch.local import Local
 from agentrl.log.files import read_json, write_json
 from agentrl.log.metrics import METRICS, Best
@@ -114,18 +113,18 @@ def _created(told: Mapping[str, Any], cfg: Config, folder: Path) -> str:
 
 
 def _agents(path: str, shares: Sequence[Mapping[str, str]], folder: Path) -> list[int]:
-    """One agent for each share of the machine; their exit codes. Raises Interrupted after Ctrl-C."""
+    """One agent for each share of the machine; their exit codes. Raises Interrupted, after SIGTERM Terminated."""
     command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", path]
     print(shlex.join(["wandb", *command[3:]]), flush=True)
     env = {**os.environ, "WANDB_DIR": str(folder), "WANDB_TAGS": os.environ.get("WANDB_TAGS", folder.name[:64])}
     agents = [subprocess.Popen(command, env={**env, **share}, start_new_session=True) for share in shares]
     try:
-        with terminable():
+        with signals_raise():
             return [agent.wait() for agent in agents]
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as asked:
         print("\nagentrl: the agents' runs save and end; the same command goes on", flush=True)
         for agent in agents:
-            agent.send_signal(signal.SIGINT)
+            agent.send_signal(signal_of(asked))
         for agent in agents:
             agent.wait()
-        raise Interrupted(f"interrupted; the same command, or wandb agent {path}, goes on") from None
+        raise ended_by(asked, f"the same command, or wandb agent {path}, goes on") from None

@@ -19,11 +19,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import current_thread, main_thread
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from agentrl.errors import Interrupted, Terminated
-from agentrl.interrupt import PARENT, Dropped, handled
+from agentrl.interrupt import PARENT, ended_by, signal_of, signals_raise
 from agentrl.log.files import read_json
 
 Stops = Callable[[], Sequence[int]]
@@ -142,16 +141,13 @@ def run_all(jobs: Sequence[Job], runner: Runner) -> list[Failed]:
         return code
 
     futures: list[Future[int]] = []
-    with ThreadPoolExecutor(min(runner.at_once, max(len(jobs), 1))) as pool, terminable():
+    with ThreadPoolExecutor(min(runner.at_once, max(len(jobs), 1))) as pool, signals_raise():
         try:
             futures += [pool.submit(work, job) for job in jobs]
             wait(futures)
         except KeyboardInterrupt as asked:
             _stopped(runner, futures, asked)
-            kept = "finished runs are kept, the same command goes on"
-            if isinstance(asked, Dropped):
-                raise Terminated(f"ended by SIGTERM; {kept}") from None
-            raise Interrupted(f"interrupted; {kept}") from None
+            raise ended_by(asked, "finished runs are kept, the same command goes on") from None
     return [Failed(job, code) for job, future in zip(jobs, futures, strict=True) if (code := future.result())]
 
 
@@ -160,7 +156,7 @@ def _stopped(runner: Runner, futures: Sequence[Future[int]], asked: KeyboardInte
     said = False
     while True:
         try:
-            runner.stop(signal.SIGTERM if isinstance(asked, Dropped) else signal.SIGINT)
+            runner.stop(signal_of(asked))
             for future in futures:
                 future.cancel()
             if not said:
@@ -170,20 +166,6 @@ def _stopped(runner: Runner, futures: Sequence[Future[int]], asked: KeyboardInte
             return
         except KeyboardInterrupt as again:
             asked = again
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Inside, Ctrl-C raises KeyboardInterrupt even where it is ignored, and SIGTERM Dropped, which is one."""
-    if current_thread() is not main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: Any) -> None:
-        raise Dropped if number == signal.SIGTERM else KeyboardInterrupt
-
-    with handled(end, signal.SIGTERM, signal.SIGINT):
-        yield
 
 
 def carry_out(job: Job, flags: Sequence[str], env: Mapping[str, str], stops: Stops) -> int:

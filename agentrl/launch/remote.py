@@ -14,7 +14,8 @@ from agentrl.launch.base import Job, carry_out
 
 
 class StopSign:
-    """A file that holds how often the person asked to stop; it is there from then on until ``clear``.
+    """A file that holds the signals by which the person asked to stop, in their order; there from the first on until
+    ``clear``.
 
     Its name is never used twice: a run that a queue starts late still sees the sign of its own command.
     """
@@ -22,14 +23,21 @@ class StopSign:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"stop-{uuid.uuid4().hex[:12]}"
-        self._raised = 0
+        self._raised: list[str] = []
 
-    def raise_it(self) -> None:
-        self._raised += 1
-        self.path.write_text(str(self._raised), encoding="utf-8")
+    def raise_it(self, number: int) -> None:
+        self._raised.append(signal.Signals(number).name)
+        self.path.write_text(" ".join(self._raised), encoding="utf-8")
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def asked(sign: Path) -> list[int]:
+    """The signals that a stop sign holds; none while it is not there, or half written."""
+    with suppress(OSError, KeyError):
+        return [signal.Signals[name] for name in sign.read_text(encoding="utf-8").split()]
+    return []
 
 
 class Remote:
@@ -44,7 +52,7 @@ class Remote:
 
     def stop(self, number: int = signal.SIGINT) -> None:
         self._stopped = True
-        self._sign.raise_it()
+        self._sign.raise_it(number)
 
     def close(self) -> None:
         self._sign.clear()
@@ -60,7 +68,8 @@ class Remote:
 def away(job: Job, flags: Sequence[str], sign: Path) -> int:
     """Carry out a job on the machine where a queue put it; gives its exit code.
 
-    SIGTERM and SIGUSR2, by which a queue says that the time is up, reach the run as one SIGTERM.
+    What the person asks for by the stop sign reaches the run as the signal that it was. SIGTERM and SIGUSR2, by which a
+    queue says that the time is up, reach it as one SIGTERM, which stands for the first of the person's.
     """
     caught: list[int] = []
 
@@ -72,9 +81,7 @@ def away(job: Job, flags: Sequence[str], sign: Path) -> int:
             signal.signal(number, note)
 
     def stops() -> Sequence[int]:
-        asked = 0
-        with suppress(OSError, ValueError):
-            asked = int(sign.read_text(encoding="utf-8"))
-        return [signal.SIGTERM][: len(caught)] + [signal.SIGINT] * (asked - bool(caught))
+        of_queue = [signal.SIGTERM] if caught else []
+        return of_queue + asked(sign)[len(of_queue) :]
 
     return carry_out(job, flags, {}, stops)

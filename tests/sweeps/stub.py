@@ -28,15 +28,16 @@ seen = {name: os.environ.get(name) for name in names}
 with (folder / "begun.jsonl").open("a") as file:
     file.write(json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), **seen}) + "\\n")
 
-def stop(*_):
+def stop(number, _):
     (folder / "checkpoints" / "step_000001").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints" / "step_000001" / "manifest.json").write_text("{}")
     print("agentrl: interrupted at step 1 of 2, all saved", flush=True)
-    sys.exit(130)
+    sys.exit(128 + number)
 
 gate = os.environ.get("STUB_GATE")
 if gate and "resumed" not in words:
-    before = signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     (folder / "ready").touch()
     while not Path(gate).exists():
         time.sleep(0.02)

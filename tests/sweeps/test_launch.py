@@ -18,7 +18,7 @@ from agentrl.launch import base
 from agentrl.launch.base import Launcher, Runner, beginning, carry_out, finished, run_all
 from agentrl.launch.local import Local
 from agentrl.launch.ray_tasks import RayTasks
-from agentrl.launch.remote import StopSign
+from agentrl.launch.remote import Remote, StopSign, asked, away
 from agentrl.launch.slurm import Slurm
 from tests.sweeps import stub
 from tests.sweeps.stub import StubJob
@@ -119,11 +119,28 @@ def test_what_an_interrupted_run_without_a_checkpoint_left_is_deleted(tmp_path: 
 def test_a_stop_sign_counts(tmp_path: Path) -> None:
     first, second = StopSign(tmp_path), StopSign(tmp_path)
     assert first.path != second.path
-    first.raise_it()
-    first.raise_it()
-    assert first.path.read_text() == "2"
+    assert asked(first.path) == []
+    first.raise_it(signal.SIGTERM)
+    first.raise_it(signal.SIGINT)
+    assert asked(first.path) == [signal.SIGTERM, signal.SIGINT]
+    first.path.write_text("SIGTERM SIGI")
+    assert asked(first.path) == []
     first.clear()
     assert not first.path.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_remote_run_gets_the_signal_of_the_sweep(number: int, tmp_path: Path) -> None:
+    """SIGTERM drops what is being played, SIGINT finishes the batch: the run has to know which it was."""
+    sign = StopSign(tmp_path)
+    one = job(tmp_path, 0, STUB_GATE=str(tmp_path / "never"))
+    codes: list[int] = []
+    thread = Thread(target=lambda: codes.append(away(one, [], sign.path)))
+    thread.start()
+    _until((one.folder / "ready").exists)
+    Remote(1, [], sign).stop(number)
+    thread.join(60)
+    assert codes == [128 + number]
 
 
 @pytest.mark.usefixtures("queue")

@@ -119,8 +119,14 @@ def test_the_launcher_is_the_sweeps_own(space: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-def test_ctrl_c_lets_the_runs_of_agents_save(
-    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("number", "says"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM")])
+def test_a_signal_lets_the_runs_of_agents_save(
+    number: int,
+    says: str,
+    space: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stub.install(tmp_path, monkeypatch)
     monkeypatch.setenv("STUB_GATE", str(tmp_path / "never"))
@@ -129,11 +135,11 @@ def test_ctrl_c_lets_the_runs_of_agents_save(
     def press() -> None:
         while not (run / "ready").exists():
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     with serving([{"learner.lr": 0.0005}]) as (url, _):
         log_in(url, tmp_path, monkeypatch)
         Thread(target=press, daemon=True).start()
         code, _, err = told(capsys, "sweep", str(space), "workers=1", f"run_dir={tmp_path / 'runs'}")
-    assert (code, "interrupted; the same command" in err) == (130, True), err
+    assert (code, f"{says}; the same command" in err) == (128 + number, True), err
     assert (run / "checkpoints" / "step_000001" / "manifest.json").is_file()
