@@ -12,7 +12,6 @@ Words of the command line that are none of ours (see conf/run_experiment.yaml) g
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -27,12 +26,13 @@ from agentrl import comparison, config
 from agentrl.comparison import Claim, Column, Left, Published, Source
 from agentrl.config import Config
 from agentrl.errors import ConfigError
-from agentrl.hashes import text_hash
+from agentrl.hashes import short_hash, slug
 from agentrl.launch.base import Failed, beginning, finished, run_missing, started
 from agentrl.log.curves import curves
 from agentrl.log.files import read_json
 
 SCALES = ("laptop", "paper")
+PLAIN = "A-Za-z0-9"  # what is left of a row's name in the name of its folder
 #: columns of every comparison.
 COST = {
     "episodes": Column("episodes", of=Source.summary, digits=0),
@@ -181,7 +181,7 @@ class Comparison:
         panels = tuple((name, tuple(more)) for name, more in self.panels.items())
         for name, row in rows.items():
             words = (*self.words, *scale.words, *cfg.extra, *row.words, *getattr(row, str(cfg.scale)))
-            place = Path(cfg.out) / "runs" / f"{_slug(name)}-{text_hash(json.dumps(words)) % 16**10:010x}"
+            place = Path(cfg.out) / "runs" / f"{slug(name, PLAIN).lower()}-{short_hash(words, 10)}"
             found += [Job(name, seed, words, place / str(seed), panels) for seed in (cfg.seeds or scale.seeds)]
         return found
 
@@ -275,7 +275,3 @@ def _facts(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "panels": sorted({s["panel_hash"] for s in summaries}),
         "commits": ", ".join(sorted(commits)) + (" (runs of different commits)" if len(commits) > 1 else ""),
     }
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()

@@ -11,7 +11,6 @@ finished runs are left alone, interrupted ones go on from their checkpoint, fail
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -24,7 +23,7 @@ from typing import Any
 from agentrl import config
 from agentrl.config import Config
 from agentrl.errors import ConfigError
-from agentrl.hashes import text_hash
+from agentrl.hashes import short_hash, slug
 from agentrl.launch.base import Failed, beginning, finished, run_missing, started
 from agentrl.log.files import read_json, read_lines, write_json
 from agentrl.overrides import Combination, combinations
@@ -144,9 +143,9 @@ def folder_of(cfg: Config, varied: Sequence[str] = ()) -> Path:
     chosen = "" if cfg.choices.sweep == "grid" else str(cfg.choices.sweep)
     file = Path(cfg.sweep_file).stem if cfg.sweep_file else ""
     last = [key.rpartition(".")[2] for key in varied]
-    name = "_".join(_slug(part) for part in (file or chosen, *last) if part) or str(cfg.command)
+    name = "_".join(slug(part) for part in (file or chosen, *last) if part) or str(cfg.command)
     about = [cfg.command, list(cfg.extra), config.plain(cfg.sweep), cfg.sweep_file and read_space(Path(cfg.sweep_file))]
-    return Path("outputs/sweeps").absolute() / f"{name[:80]}-{_hash(about)}"
+    return Path("outputs/sweeps").absolute() / f"{name[:80]}-{short_hash(about)}"
 
 
 def jobs_of(cfg: Config, folder: Path, params: Params, cells: Sequence[Combination]) -> list[Job]:
@@ -160,8 +159,8 @@ def jobs_of(cfg: Config, folder: Path, params: Params, cells: Sequence[Combinati
         arm = [_told_value(key, value) for key, value in varied if key != "seed"]
         seeds = [_told_value(key, value) for key, value in varied if key == "seed"]
         mine = (*cell.words, *words(params))
-        name = "_".join(_slug(part) for part in (*arm, *seeds))[:100] or "run"
-        place = folder / f"{name}-{_hash([cfg.command, *mine])}"
+        name = "_".join(slug(part) for part in (*arm, *seeds))[:100] or "run"
+        place = folder / f"{name}-{short_hash([cfg.command, *mine])}"
         found.append(Job(" ".join((*arm, *seeds)) or "run", " ".join(arm) or "all", str(cfg.command), mine, place))
     return found
 
@@ -171,15 +170,6 @@ def _told_value(key: str, value: str) -> str:
     bare = value.strip("'\"")
     plain = re.fullmatch(r"[A-Za-z]\w*", bare) and bare.lower() not in ("true", "false", "null")
     return bare if plain else f"{key.rpartition('.')[2]}{bare}"
-
-
-def _slug(text: str) -> str:
-    """Safe in a folder's name and in a word of the command line."""
-    return re.sub(r"[^\w.+-]+", "_", text).strip("_.")
-
-
-def _hash(what: Any) -> str:
-    return f"{text_hash(json.dumps(what, default=str)) % 16**8:08x}"
 
 
 def _noted(folder: Path) -> list[Params]:
