@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from agentrl.bundled import locate
 from agentrl.errors import ConfigError
+from agentrl.hub import require_reachable
 from agentrl.toolcalls import CLOSE, OPEN, as_json, read, write
 from agentrl.types import Message, Messages, Role, ToolCall, Turn
 
@@ -76,6 +77,7 @@ class Chat:
         """The chat format of a model folder, a hub name or a bundled model. Raises ConfigError where there is none."""
         from transformers import AutoTokenizer
 
+        require_reachable(locate(path))
         try:
             tokenizer = AutoTokenizer.from_pretrained(locate(path))
         except (OSError, ValueError, KeyError) as error:

@@ -31,6 +31,7 @@ FLOORS: list[set[str]] = [
     {
         "config",
         "bundled",
+        "hub",
         "memory",
         "device",
         "tree",
@@ -85,6 +86,7 @@ DOORS = {
     "omegaconf": {"config", "overrides"},
     "transformers": {"chat", "model", "forward", "engine"},
     "tokenizers": {"chat"},
+    "huggingface_hub": {"hub"},
     "peft": {"model"},
     "accelerate": {"model"},
     "safetensors": {"model", "checkpoint"},

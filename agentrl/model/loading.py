@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from agentrl.errors import ConfigError
+from agentrl.hub import require_reachable
 from agentrl.model.placement import Placement
 
 IMPORT_S, DOWNLOAD_S = 60.0, 3600.0  # allowed for importing libraries, and for fetching a model from the hub
@@ -23,6 +24,18 @@ def loading_s(path: str) -> float:
     return IMPORT_S + sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / DISK
 
 
+def base_of(path: str) -> tuple[str, Any]:
+    """Where the weights are, and the config of the adapter on top of them or None. Raises ConfigError."""
+    adapter = None
+    if (Path(path) / "adapter_config.json").is_file():
+        from peft import PeftConfig
+
+        adapter = PeftConfig.from_pretrained(path)
+        path = str(adapter.base_model_name_or_path)
+    require_reachable(path)
+    return path, adapter
+
+
 def load(path: str, place: Placement, attention: str, trainable: bool) -> tuple[Any, Any]:
     """(Hugging Face module, its peft wrapper or None) of a folder or hub name. Raises ConfigError."""
     from safetensors import SafetensorError
@@ -30,15 +43,14 @@ def load(path: str, place: Placement, attention: str, trainable: bool) -> tuple[
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    adapter_folder = path if (Path(path) / "adapter_config.json").is_file() else None
+    given = path
     try:
-        if adapter_folder:
-            from peft import PeftConfig
-
-            path = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
+        path, adapter = base_of(given)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=place.dtype, attn_implementation=attention, output_loading_info=True
         )
+    except ConfigError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
@@ -52,11 +64,11 @@ def load(path: str, place: Placement, attention: str, trainable: bool) -> tuple[
             "the folder is incomplete or of another architecture: fetch it again"
         )
     module = module.to(place.device).eval()
-    if adapter_folder is None:
+    if adapter is None:
         return module, None
     from peft import PeftModel
 
-    return module, PeftModel.from_pretrained(module, adapter_folder, is_trainable=trainable)
+    return module, PeftModel.from_pretrained(module, given, is_trainable=trainable)
 
 
 def skeleton(path: str, place: Placement, attention: str, trainable: bool) -> tuple[Any, Any]:
@@ -64,13 +76,7 @@ def skeleton(path: str, place: Placement, attention: str, trainable: bool) -> tu
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    adapter = None
-    if (Path(path) / "adapter_config.json").is_file():
-        from peft import PeftConfig
-
-        adapter = PeftConfig.from_pretrained(path)
-        adapter.inference_mode = not trainable
-        path = str(adapter.base_model_name_or_path)
+    path, adapter = base_of(path)
     with init_empty_weights():
         build: Any = AutoModelForCausalLM.from_config
         module = build(AutoConfig.from_pretrained(path), dtype=place.dtype, attn_implementation=attention)
@@ -80,6 +86,7 @@ def skeleton(path: str, place: Placement, attention: str, trainable: bool) -> tu
         return module, None
     from peft import get_peft_model
 
+    adapter.inference_mode = not trainable
     return module, get_peft_model(module, adapter)
 
 
