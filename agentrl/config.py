@@ -279,6 +279,8 @@ def save(cfg: Config, path: Path) -> None:
 
 def load(path: Path) -> Config:
     """Read a config written by :func:`save`. Raises ConfigError when there is none."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent}: there is no such folder; give the folder of a run")
     if not path.is_file():
         raise ConfigError(
             f"{path}: there is no such file; expected the config.yaml of a run's folder (a run that was ended while it "

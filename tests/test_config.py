@@ -213,8 +213,10 @@ def test_a_resumed_run_refuses_other_changes(tmp_path: Path) -> None:
 
 
 def test_resuming_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"config\.yaml: there is no such file"):
+    with pytest.raises(ConfigError, match=r"/nothing: there is no such folder; give the folder of a run"):
         resume(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match=r"config\.yaml: there is no such file"):
+        resume(tmp_path)
 
 
 @pytest.mark.parametrize(

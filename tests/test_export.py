@@ -83,7 +83,7 @@ def test_the_card_tells_panel_and_results(runs: Path, tmp_path: Path, capsys: py
     ("words", "says"),
     [
         ((), "run: missing; say agentrl export RUN"),
-        (("nowhere",), "nowhere/config.yaml: there is no such file"),
+        (("nowhere",), "nowhere: there is no such folder"),
         (("full", "step=3"), "holds no such checkpoint; it has 4"),
         (("full", "folder=full"), "exists and is not empty"),
         (("full", "dtype=float8"), "dtype=float8: did you mean 'float"),

@@ -154,7 +154,7 @@ def test_a_real_run_leaves_its_calls(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["run=nowhere"], "nowhere/config.yaml: there is no such file; expected the config.yaml of a run's folder"),
+        (["run=nowhere"], "nowhere: there is no such folder; give the folder of a run"),
         (["gpus=2"], "gpus=2: an engine takes 1 and the learner at least 4 (engine.gpus, learner.gpus"),
         (["gpus=-1"], "gpus=-1 steps=120: expected gpus of at least 0 and steps of at least 1"),
         (["engine.rows=[1,2]"], "config: 1 problem:\n  engine: tokens_per_s: got 4 values for 2 values of rows"),

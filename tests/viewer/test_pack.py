@@ -165,7 +165,7 @@ def test_a_model_that_is_gone(tmp_path: Path, capsys: Any) -> None:
     ("words", "said"),
     [
         (["view"], "run: not given; name a run's folder"),
-        (["view", "nowhere"], "nowhere/config.yaml: there is no such file"),
+        (["view", "nowhere"], "nowhere: there is no such folder"),
         (["view", "empty"], "empty/trajectories.jsonl: holds no play"),
         (["view", "damaged"], "damaged/trajectories.jsonl, line 2: not JSON"),
         (["show", "other"], "other/trajectories.jsonl, line 1: a play without group, task"),
