@@ -49,6 +49,13 @@ class RetrievalServer:
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"server.{name}: got {getattr(self, name)}, expected a number from {low} to {high}")
 
+    @property
+    def told(self) -> str:
+        """The corpus, for people, before it is read."""
+        if self.corpus != BUNDLED:
+            return f"{self.corpus}, indexed once under {self.index}"
+        return "bundled, the articles of the generated encyclopedia; corpus=FILE serves your own"
+
     def store(self) -> Store:
         """The corpus, indexed. Raises DataError when it cannot be read."""
         if self.corpus != BUNDLED:
@@ -75,6 +82,7 @@ def serve_retriever(cfg: Any) -> dict[str, Any]:
     """``agentrl serve retriever``: serve until Ctrl-C or SIGTERM; gives what was served."""
     settings: RetrievalServer = build(cfg.server)
     begin = time.perf_counter()
+    print(f"corpus: {settings.told}", flush=True)
     store = settings.store()
     with settings.open(store) as server, signals_raise():
         host, port = server.server_address[:2]

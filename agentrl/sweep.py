@@ -224,6 +224,8 @@ def _told(
     strangers = _strangers(folder, jobs)
     if strangers:
         print(f"{folder} holds {len(strangers)} runs of other command lines, too: {', '.join(strangers[:3])} …")
+    if any(job.done for job in jobs):
+        print(f"what the runs show, with intervals and tests: {shlex.join(['agentrl', 'report', str(folder)])}")
     result = {
         "command": command_of(cfg),
         "trials": [trial.params for trial in trials],

@@ -399,6 +399,7 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     server = subprocess.Popen(words, cwd=tmp_path, preexec_fn=listen, **pipes)
     try:
         assert server.stdout is not None
+        assert server.stdout.readline() == f"corpus: {path}, indexed once under index\n"
         line = server.stdout.readline()
         assert line.startswith("serving 1 passages at http://127.0.0.1:")
         assert titles(Remote(line.split()[4]), "moon") == ["Moon"]
@@ -410,6 +411,7 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
 
 def test_server_settings_are_checked(store: Store) -> None:
+    assert SETTINGS.told == "bundled, the articles of the generated encyclopedia; corpus=FILE serves your own"
     with pytest.raises(ConfigError, match=r"server\.port: got 70000"):
         RetrievalServer("bundled", "127.0.0.1", 70000, "x", 3, 8)
     with SETTINGS.open(store) as server:

@@ -64,6 +64,7 @@ def test_every_combination_runs_once_in_a_folder_of_its_own(tmp_path: Path, caps
     assert seen["argv"][:5] == ["train", "method=vspo", "env=webshop", "seed=1", "steps=2"]
     assert (seen["WANDB_RUN_GROUP"], seen["WANDB_TAGS"], seen["OMP_NUM_THREADS"]) == ("vspo webshop", folder.name, "1")
     assert "0 of them done already" in out
+    assert f"agentrl report {folder}\n" in out
 
     code, out, _ = swept(capsys, *GRID, "workers=1")  # how many run at a time is no part of what they are
     assert (code, "12 runs, 12 of them done already" in out) == (0, True)
