@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 from agentrl import redact
 
+COMMANDS = "commands.jsonl"  # in a run's folder: the command lines that worked on it, each a list of words
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -24,8 +26,33 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": packages(),
         "machine": machine(),
-        "command": [redact.text(word) for word in sys.argv],
+        "command": _typed(),
     }
+
+
+def noted(folder: Path, resumed: bool) -> dict[str, Any]:
+    """Write the command line in progress into a run's folder, behind those that it goes on from when ``resumed``.
+
+    Gives ``command``, which began the run, and ``resumed``, those that went on with it, the last one in progress.
+    """
+    path = folder / COMMANDS
+    before = path.read_text(encoding="utf-8").splitlines() if resumed and path.is_file() else []
+    lines = [*before, json.dumps(_typed(), ensure_ascii=False)]
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    first, *later = map(_words, lines)
+    return {"command": first, "resumed": later}
+
+
+def _typed() -> list[str]:
+    return [redact.text(word) for word in sys.argv]
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return [str(word) for word in json.loads(line)]
+    except ValueError:  # cut by a kill
+        return [line]
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

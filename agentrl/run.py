@@ -32,7 +32,7 @@ from agentrl.measure import Clock
 from agentrl.methods.base import Method
 from agentrl.model import DISK, IMPORT_S, Policy
 from agentrl.panel import Panel, panel, require_disjoint
-from agentrl.provenance import provenance
+from agentrl.provenance import noted, provenance
 from agentrl.records import group_from_json, group_to_json
 from agentrl.rewards.base import Reward
 from agentrl.rollout.base import Rollout, Stage
@@ -332,6 +332,7 @@ def _run(cfg: Config, start: Start | None, team: Team, rollout: Rollout, learnin
         cut(run.folder, {})  # of a run that was killed before its first checkpoint
     if run.start:
         run.facts["warmstart"] = asdict(run.start)
+    run.facts["provenance"] |= noted(run.folder, bool(cfg.resume))
     run.log = run.open_log(run.steps, run.step)
     config.save(cfg, run.folder / "config.yaml")  # last: a folder that has it holds a run
     return run

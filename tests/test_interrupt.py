@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,19 @@ def resume(run_dir: Path) -> dict[str, Any]:
 
 
 def test_once_in_a_batch(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["agentrl", "train", "method=grpo"])
     with monkeypatch.context() as patch:
         at(patch, "one_batch", lambda run, _: run.step == 1, times=1)
         with pytest.raises(Interrupted, match=r"interrupted at step 2 of 3, all saved; continue with: .*resume="):
             toy_train(model, tmp_path, *SMALL)
-    assert resume(tmp_path)["status"] == "done"
+    monkeypatch.setattr(sys, "argv", ["agentrl", "train", "resume=here"])
+    result = resume(tmp_path)
+    assert result["status"] == "done"
+    origin = result["facts"]["provenance"]
+    assert (origin["command"], origin["resumed"]) == (
+        ["agentrl", "train", "method=grpo"],
+        [["agentrl", "train", "resume=here"]],
+    )
 
 
 def test_twice_in_a_batch_without_a_checkpoint(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def origins(arms: Sequence[Arm]) -> Origins:
     note = "All runs are of one commit." if len(commits) == 1 else f"The runs are of {len(commits)} states of the code."
     commands: dict[str, int] = {}
     for run in runs:
-        told = shlex.join(clean(word) for word in _origin(run).get("command", []))
+        told = _commands(run)
         commands[told] = commands.get(told, 0) + 1
     table = Table(
         "runs", "Runs", head, rows, f"{note} + : the code had changes that are in no commit.", words=len(head)
@@ -77,6 +77,13 @@ def _versions(runs: Sequence[Run]) -> Table:
     ]
     note = "All other packages are equal in all runs." if runs else ""
     return Table("versions", "Versions", ["package", "version"], rows, note, words=2)
+
+
+def _commands(run: Run) -> str:
+    """The command line that began a run, and those that went on with it."""
+    lines = [_origin(run).get("command", []), *_origin(run).get("resumed", [])]
+    first, *later = (shlex.join(clean(word) for word in line) for line in lines)
+    return f"{first} (continued: {'; '.join(later)})" if later else first
 
 
 def _origin(run: Run) -> dict[str, Any]:
