@@ -7,10 +7,13 @@ role, thinking), which is what agentrl has to cope with.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from agentrl.model import Pretrained
 
 TEXT = [
     "click the red hat item1 item2 | price 35.5",
@@ -107,3 +110,15 @@ def save_model(family: str, folder: Path, **changes: Any) -> Path:
     model(config(**{**size, **own, **changes})).save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder
+
+
+def pretrained(path: Path | str, **changes: Any) -> Pretrained:
+    """Settings that hold a small model for the tests: float32, all weights learn."""
+    from agentrl.model import Pretrained
+
+    settings: dict[str, Any] = {
+        "path": str(path), "view": "text", "dtype": "float32", "attention": "sdpa", "thinking": False,
+        "action_tokens": 8, "context_tokens": 64, "gradient_checkpointing": False,
+        "lora_rank": 0, "lora_alpha": 4, "lora_targets": ["q_proj", "v_proj"],
+    }  # fmt: skip
+    return Pretrained(**settings | changes)

@@ -12,8 +12,9 @@ import torch
 
 from agentrl.critic import Critic
 from agentrl.errors import CheckpointError
-from agentrl.model import Policy, Pretrained
+from agentrl.model import Policy
 from agentrl.types import Group
+from tests.families import pretrained
 from tests.learning import TinyPolicy, learner, method, play, random_groups, turn, with_true_logprobs
 from tests.toy import save_toy_model
 
@@ -25,12 +26,7 @@ def critic(width: int = 16, gradient: bool = False, lr: float = 1e-2, seed: int 
 
 
 def real(folder: Path, **changes: Any) -> Policy:
-    node = {
-        "path": str(save_toy_model(folder)), "view": "text", "dtype": "float32", "attention": "sdpa",
-        "thinking": False, "action_tokens": 4, "context_tokens": 64, "gradient_checkpointing": False,
-        "lora_rank": 0, "lora_alpha": 4.0, "lora_targets": ["q_proj", "v_proj"],
-    } | changes  # fmt: skip
-    return Pretrained(**node).build("cpu")
+    return pretrained(save_toy_model(folder), **changes).build("cpu")
 
 
 def stirred(one: Critic) -> Critic:

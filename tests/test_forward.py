@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from agentrl import forward
 from agentrl.batch import Work
 from agentrl.critic import Critic
-from agentrl.model import Policy, Pretrained
+from agentrl.model import Policy
 from agentrl.samples import collate, micro_groups, micro_rows, rows
 from agentrl.tree import unique_tokens
 from agentrl.types import Group
-from tests.families import FAMILIES, save_model
+from tests.families import FAMILIES, pretrained, save_model
 from tests.learning import learner, method, play, random_groups, turn
 
 WINDOWS = {"gemma2": {"sliding_window": 64}}  # longer than the rows of these tests
@@ -37,12 +37,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def policy(path: Path, shared: bool = True, **changes: Any) -> Policy:
-    node: dict[str, Any] = {
-        "path": str(path), "view": "text", "dtype": "float32", "attention": "sdpa", "thinking": False,
-        "action_tokens": 8, "context_tokens": 64, "gradient_checkpointing": False, "lora_rank": 0, "lora_alpha": 8,
-        "lora_targets": ["q_proj", "v_proj"],
-    } | changes  # fmt: skip
-    made = Pretrained(**node).build("cpu")
+    made = pretrained(path, **changes).build("cpu")
     if not shared:
         made._trunk._longest = 0
     return made
@@ -267,10 +262,7 @@ def test_a_gpu_shares_in_16_bits_and_gives_the_gradients_of_rows(family: str, fo
 
 
 def on_gpu(path: Path, shared: bool) -> Policy:
-    made = Pretrained(
-        path=str(path), view="text", dtype="mixed", attention="sdpa", thinking=False, action_tokens=8,
-        context_tokens=64, gradient_checkpointing=False, lora_rank=0, lora_alpha=8, lora_targets=["q_proj"],
-    ).build("cuda")  # fmt: skip
+    made = pretrained(path, dtype="mixed").build("cuda")
     assert made.shares(24)
     if not shared:
         made._trunk._longest = 0

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from agentrl.errors import CheckpointError, ConfigError, DivergedError, ShapeError
-from agentrl.model import Pretrained
 from agentrl.samples import collate, micro_rows, rows, take, unique_mask
 from agentrl.types import Group, Stop
+from tests.families import pretrained
 from tests.learning import TinyPolicy, group, learner, make, method, play, random_groups, turn, with_true_logprobs
 from tests.toy import save_toy_model
 
@@ -389,12 +389,7 @@ def test_a_non_finite_loss_stops_before_the_weights_change() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}, {"dtype": "mixed"}, {"gradient_checkpointing": True}])
 def test_the_real_policy_learns_under_every_way_of_holding_it(changes: dict[str, Any], tmp_path: Path) -> None:
-    node = {
-        "path": str(save_toy_model(tmp_path)), "view": "text", "dtype": "float32", "attention": "sdpa",
-        "thinking": False, "action_tokens": 4, "context_tokens": 64, "gradient_checkpointing": False,
-        "lora_rank": 0, "lora_alpha": 4.0, "lora_targets": ["q_proj", "v_proj"],
-    } | changes  # fmt: skip
-    policy = Pretrained(**node).build("cpu")
+    policy = toy_policy(tmp_path, **changes)
     plays = [play([turn((4, 5), (6 + i % 2, 2), ())], float(i % 2), member=i) for i in range(4)]
     one = learner(policy, old_logprobs="recompute")  # type: ignore[arg-type]
     given = method("grpo", kl_coef=0.01)
@@ -486,12 +481,7 @@ def test_kl_to_the_reference_is_reported_where_there_is_one() -> None:
 
 
 def toy_policy(folder: Path, **changes: Any) -> Any:
-    node = {
-        "path": str(save_toy_model(folder)), "view": "text", "dtype": "float32", "attention": "sdpa",
-        "thinking": False, "action_tokens": 4, "context_tokens": 64, "gradient_checkpointing": False,
-        "lora_rank": 0, "lora_alpha": 4, "lora_targets": ["q_proj", "v_proj"],
-    } | changes  # fmt: skip
-    return Pretrained(**node).build("cpu")
+    return pretrained(save_toy_model(folder), **changes).build("cpu")
 
 
 def test_settings_that_are_hardly_meant_are_warned_of(tmp_path: Path) -> None:

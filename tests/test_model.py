@@ -15,16 +15,13 @@ from agentrl.device import resolve_device
 from agentrl.digest import weights_digest
 from agentrl.errors import CheckpointError, ConfigError, ShapeError
 from agentrl.model import Policy, Pretrained
+from tests import families
 from tests.families import FAMILIES, save_model
 
 
 def pretrained(path: Path | str, **changes: Any) -> Pretrained:
-    settings: dict[str, Any] = {
-        "path": str(path), "view": "text", "dtype": "auto", "attention": "eager", "thinking": False,
-        "action_tokens": 8, "context_tokens": 64, "gradient_checkpointing": False,
-        "lora_rank": 0, "lora_alpha": 8, "lora_targets": ["q_proj", "v_proj", "down_proj"],
-    }  # fmt: skip
-    return Pretrained(**{**settings, **changes})
+    more = {"dtype": "auto", "attention": "eager", "lora_alpha": 8, "lora_targets": ["q_proj", "v_proj", "down_proj"]}
+    return families.pretrained(path, **more | changes)
 
 
 def policy(path: Path | str, **changes: Any) -> Policy:

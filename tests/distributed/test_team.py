@@ -26,6 +26,7 @@ from agentrl.errors import ConfigError, TeamError
 from agentrl.learner import Learner
 from agentrl.methods.grpo import GRPO
 from agentrl.model import Pretrained
+from tests import families
 from tests.families import save_model
 from tests.learning import make, method, random_groups
 
@@ -41,11 +42,7 @@ ABOUT = {"temperature": 1.0, "steps": 10, "seed": 0}
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
-    return Pretrained(
-        path=str(save_model("qwen3", tmp_path_factory.mktemp("model"))), view="text", dtype="float32",
-        attention="sdpa", thinking=False, action_tokens=4, context_tokens=64, gradient_checkpointing=False,
-        lora_rank=0, lora_alpha=4, lora_targets=["q_proj", "v_proj"],
-    )  # fmt: skip
+    return families.pretrained(save_model("qwen3", tmp_path_factory.mktemp("model")))
 
 
 @contextmanager
