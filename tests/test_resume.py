@@ -121,7 +121,7 @@ def test_the_comparison_sees_a_line_that_is_there_twice(
         toy_train(model, tmp_path, *SMALL, *VAL)
 
     forked(work)
-    monkeypatch.setattr("agentrl.run.cut", lambda *_: None)
+    monkeypatch.setattr("agentrl.run.run.cut", lambda *_: None)
     resume(tmp_path)
     names = [
         text.split(":")[0] for text in kill_test.differences(kill_test.left_of(whole), kill_test.left_of(tmp_path))

@@ -17,15 +17,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 from agentrl.bundled import locate
 from agentrl.errors import ConfigError
 from agentrl.hub import require_reachable
 from agentrl.toolcalls import CLOSE, OPEN, as_json, read, write
-from agentrl.types import Message, Messages, Role, ToolCall, Turn
+from agentrl.types import Message, Role, ToolCall
 
 MARK = "markerxq"  # stands for an action in probing conversations; plain letters, so that no template changes it
 THINKING = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
@@ -288,52 +287,6 @@ def _systems(messages: Sequence[Message]) -> Sequence[Message]:
     """The system messages a conversation begins with."""
     count = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
     return messages[:count]
-
-
-class Context(Protocol):
-    """What the policy is shown at each turn. Built from ``conf/context/<name>.yaml``."""
-
-    def prompt(
-        self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn], tools: str = ""
-    ) -> tuple[int, ...]:
-        """Prompt ids of the next turn, given the turns played so far and the tools on offer."""
-        ...
-
-
-@dataclass(frozen=True)
-class History:
-    """One growing sequence per episode: every prompt extends the tokens that were sampled before."""
-
-    def prompt(
-        self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn], tools: str = ""
-    ) -> tuple[int, ...]:
-        if not turns:
-            return chat.render((*goal, *first_observation), tools)
-        last = turns[-1]
-        closed = last.action_ids[-1:] == (chat.turn_end,)  # else it was cut, or ended the text: closed outside the loss
-        end = () if closed else (chat.turn_end,)
-        return (*last.prompt_ids, *last.action_ids, *end, *chat.delta(last.observation, tools))
-
-
-@dataclass(frozen=True)
-class Window:
-    """The goal, the last ``turns`` exchanges and the current observation, rendered anew at every turn."""
-
-    turns: int
-
-    def __post_init__(self) -> None:
-        if self.turns < 0:
-            raise ValueError(f"context.turns: got {self.turns}, expected 0 (only the current observation) or more")
-
-    def prompt(
-        self, chat: Chat, goal: Messages, first_observation: Messages, turns: Sequence[Turn], tools: str = ""
-    ) -> tuple[int, ...]:
-        seen = (first_observation, *(turn.observation for turn in turns))
-        start = max(0, len(turns) - self.turns)
-        messages = [*goal]
-        for index in range(start, len(turns)):
-            messages += [*seen[index], turns[index].action]
-        return chat.render((*messages, *seen[-1]), tools)
 
 
 def _first_line(error: BaseException) -> str:
