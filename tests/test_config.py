@@ -77,7 +77,7 @@ def test_top_level_words_are_all_read() -> None:
     used: set[str] = set()
     for name in COMMANDS:
         words = [str(key) for key in shipped(name)]
-        used |= {word for word in words if not isinstance(shipped(name)[word], config.DictConfig)}
+        used |= {word for word in words if not isinstance(shipped(name)[word], config.Config)}
     assert used == {field.name for field in fields(config.Words)}
 
 
@@ -115,7 +115,7 @@ class Paper:
 def make(**values: Any) -> config.Config:
     full = {"clip_low": 0.2, "clip_high": 0.28, "kl_coef": 0.0, "names": ["a"], **values}
     given = {key: value for key, value in full.items() if value != "absent"}
-    return config.DictConfig({"method": {"_target_": f"{__name__}.Paper", **given}})
+    return config.Config({"method": {"_target_": f"{__name__}.Paper", **given}})
 
 
 @pytest.fixture(autouse=True)
@@ -149,12 +149,12 @@ def test_build_gives_the_object() -> None:
 
 def test_a_class_that_cannot_be_imported_is_a_problem() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.at\.All cannot be imported: ModuleNotFoundError"):
-        check(config.DictConfig({"method": {"_target_": "nowhere.at.All"}}))
+        check(config.Config({"method": {"_target_": "nowhere.at.All"}}))
 
 
 def test_words_are_typed_and_bounded() -> None:
     with pytest.raises(ConfigError) as error:
-        check(config.DictConfig({"steps": "x", "seed": -1, "stepsz": 2, "device": "tpu"}))
+        check(config.Config({"steps": "x", "seed": -1, "stepsz": 2, "device": "tpu"}))
     text = str(error.value)
     assert "steps: Value 'x'" in text
     assert "seed: got -1, expected at least 0" in text
@@ -170,7 +170,7 @@ def test_a_plug_in_adds_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (package / "theirs.yaml").write_text("defaults: [grpo, _self_]\n")
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("theirs", "their_pkg.conf", "agentrl.conf")
-    monkeypatch.setattr(config, "entry_points", lambda group: [point] if group == "agentrl.conf" else [])
+    monkeypatch.setattr(config.composing, "entry_points", lambda group: [point] if group == "agentrl.conf" else [])
     cfg = compose("train", ["method=theirs"])
     assert cfg.choices.method == "theirs"
     assert cfg.method == compose("train", ["method=grpo"]).method
