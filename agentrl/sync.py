@@ -47,8 +47,9 @@ def pushed(policy: Policy, engine: Engine) -> Iterator[tuple[str, torch.Tensor]]
 class Sync:
     """When to look how closely. ``canaries``: sequences compared after each push (0: checksums only).
 
-    ``tolerance``: largest gap allowed in |Δ logprob| of a canary token when engine and learner share float32;
-    ``tolerance_low``: the same when either of them is in bfloat16.
+    ``tolerance``: largest gap allowed in |Δ logprob| of a canary token when engine and learner share float32, whose
+    rounding alone makes some 1e-6, and above 1e-5 in about one token of 5,000 (between any two kernels, the learner's
+    own included: docs/results/engines.md); ``tolerance_low``: the same when either of them is in bfloat16.
     """
 
     canaries: int

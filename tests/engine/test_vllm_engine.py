@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 
 from agentrl.cluster.buckets import arriving, packed
 from agentrl.engine.base import Arriving, Request, Sampling
+from agentrl.engine.lean import LeanForward
 from agentrl.engine.vllm_engine import VLLM, VLLMEngine
 from agentrl.errors import ConfigError, EngineError
 from agentrl.model import Policy, Pretrained
@@ -70,6 +71,24 @@ def requests(count: int) -> list[Request]:
     rng = random.Random(0)
     prompts = [tuple(rng.randrange(10, VOCABULARY) for _ in range(rng.randint(3, 40))) for _ in range(count)]
     return [Request(prompt, 1000 + i, rng.randint(1, 12)) for i, prompt in enumerate(prompts)]
+
+
+def test_the_engine_is_as_near_the_truth_as_the_learner(served: Any) -> None:
+    """Beside the same weights in float64: a coarser kernel or setting would be farther off."""
+    engine, policy = pair(served)
+    exact = LeanForward(served[1].module("cpu", torch.float32).double())
+    rows = [request.prompt_ids for request in requests(48)]
+
+    def error(found: list[list[float]]) -> float:
+        total = 0.0
+        for row, logprobs in zip(rows, found, strict=True):
+            truth = exact.logits(torch.tensor([row]))[0, :-1].log_softmax(-1)
+            gaps = truth[range(len(row) - 1), row[1:]] - torch.tensor(logprobs, dtype=torch.float64)
+            total += float(gaps.square().sum())
+        return total**0.5
+
+    theirs, ours = error(engine.logprobs(rows)), error(policy.logprobs(rows, 1.0))
+    assert 0.5 < theirs / ours < 2.0
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
