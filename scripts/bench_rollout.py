@@ -2,7 +2,9 @@
 
 WebShop and the bundled model, one thread; medians of ratios within one round, the works of a round side by side.
 
-share:   sampled tokens per processor second of a whole rollout / of its engine alone, asked for all requests at once
+share:   sampled tokens per processor second of a whole rollout / of its engine alone, asked for the same requests "at
+         once", "as many" at a time as there are plays (sorted: equal prompts of different turns are read once), or "by
+         turns", in the very calls of the lockstep rollout, so that what lacks is not the engine's
 tail:    sampled tokens per second, flowing / lockstep, where one action in twenty takes ``--slow`` seconds, or each a
          lognormal time of the same mean (wall clock: sleeping takes no processor)
 cache:   vLLM flowing, a growing history in the prompts: processor seconds without its prefix cache / with it
@@ -25,7 +27,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from agentrl import config
-from agentrl.engine.base import Completion, Request, Sampling
+from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.rollout.base import Stage
 from agentrl.rollout.independent import Independent
 from agentrl.seeds import derive
@@ -38,14 +40,14 @@ SCHEDULES = {
 
 
 class Recording:
-    """An engine that keeps what it was asked."""
+    """An engine that keeps what it was asked, call by call."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self.requests: list[Request] = []
+        self.calls: list[Sequence[Request]] = []
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        self.requests += requests
+        self.calls.append(requests)
         answers: list[Completion] = self._engine.generate(requests, sampling)
         return answers
 
@@ -128,11 +130,12 @@ Rounds = list[dict[str, float]]
 
 
 def rounds(repeats: int, works: dict[str, Work], clock: Callable[[], float]) -> Rounds:
-    """Tokens per second of each work in each round; ``work(round)`` gives its tokens. A round before warms up."""
+    """Tokens per second of each work in each round; ``work(round)`` gives its tokens. A round before warms up; every
+    second one goes through them backwards."""
     found: Rounds = []
     for number in range(repeats + 1):
         speeds = {}
-        for name, work in works.items():
+        for name, work in list(works.items())[:: 1 if number % 2 else -1]:
             begin = clock()
             tokens = work(number)
             speeds[name] = tokens / (clock() - begin)
@@ -166,15 +169,36 @@ def share(stage: Stage, one: Independent, tasks: Sequence[Any], repeats: int) ->
     for repeat in range(repeats + 1):
         recording = Recording(stage.engine)
         one.play(replace(stage, engine=recording), tasks, seed=repeat, step=0)  # type: ignore[arg-type]
-        asked.append(recording.requests)
+        asked.append(recording.calls)
 
-    def raw(repeat: int) -> int:
-        forget(stage)
-        answers = stage.engine.generate(asked[repeat], Sampling(1.0, stage.chat.stop_ids))
-        return sum(len(answer.ids) for answer in answers)
+    def raw(calls: Callable[[list[Sequence[Request]]], list[Sequence[Request]]]) -> Work:
+        def work(repeat: int) -> int:
+            forget(stage)
+            sampling = Sampling(1.0, stage.chat.stop_ids)
+            return sum(
+                len(answer.ids) for call in calls(asked[repeat]) for answer in stage.engine.generate(call, sampling)
+            )
 
+        return work
+
+    def plain(calls: list[Sequence[Request]]) -> list[Request]:
+        return [request for call in calls for request in call]
+
+    def as_many(calls: list[Sequence[Request]]) -> list[Sequence[Request]]:
+        requests = plain(calls)
+        return [[requests[i] for i in part] for part in in_parts(requests, len(tasks) * one.group_size)]
+
+    alone = {
+        "at once": raw(lambda calls: [plain(calls)]),
+        "as many": raw(as_many),
+        "by turns": raw(lambda calls: calls),
+    }
     works = {name: play(stage, one, tasks, schedule) for name, schedule in schedules().items()}
-    return told(rounds(repeats, {"raw": raw, **works}, time.process_time), "raw")
+    found = rounds(repeats, {**alone, **works}, time.process_time)
+    return {"tokens_per_s": told(found, "at once")["tokens_per_s"]} | {
+        f"share of {base}": {name: ratio for name, ratio in told(found, base)["ratio"].items() if name in works}
+        for base in alone
+    }
 
 
 def tail(stage: Stage, one: Independent, tasks: Sequence[Any], repeats: int, slow: float) -> dict[str, Any]:
@@ -210,7 +234,7 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--turns", type=int, default=8, help="most actions of an episode")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--width", type=int, default=0, help="a random model so wide, its share of raw alone (0: tiny)")
+    parser.add_argument("--width", type=int, default=0, help="a random model so wide, its shares alone (0: tiny)")
     parser.add_argument("--slow", type=float, default=0.2, help="seconds of a slow action")
     parser.add_argument("--engines", nargs="+", default=["torch", "vllm"], choices=["torch", "vllm"])
     args = parser.parse_args()
