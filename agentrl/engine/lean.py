@@ -19,6 +19,7 @@ from agentrl.engine.forward import right_padded
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 PREFILL_TOKENS = {"cpu": 2048, "cuda": 32768}  # padded tokens read at once: in cache on a CPU, enough work on a GPU
+PADDING = 16  # at most one in so many of them is padding: computing more costs more than the calls of another part
 ROOM = 32  # tokens by which the cache of sampled tokens grows
 
 
@@ -293,10 +294,15 @@ def _bias(lengths: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor
 
 
 def _parts(lengths: Sequence[int], tokens: int) -> list[slice]:
-    """Consecutive slices of prompts, sorted by length, of at most ``tokens`` padded tokens (one prompt at least)."""
-    parts, begin = [], 0
-    for end in range(1, len(lengths) + 1):
-        if end == len(lengths) or (end + 1 - begin) * lengths[end] > tokens:
-            parts.append(slice(begin, end))
-            begin = end
+    """Consecutive slices of prompts, sorted by length, of at most ``tokens`` padded tokens (one prompt at least), of
+    which at most ``tokens / PADDING`` are padding."""
+    parts, begin, real = [], 0, 0
+    for end, length in enumerate(lengths, 1):
+        real += length
+        if end < len(lengths):
+            padded = (end + 1 - begin) * lengths[end]
+            if padded <= tokens and (padded - real - lengths[end]) * PADDING <= tokens:
+                continue
+        parts.append(slice(begin, end))
+        begin, real = end, 0
     return parts

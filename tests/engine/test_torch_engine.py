@@ -224,5 +224,11 @@ def test_choosing_by_inverse_cdf() -> None:
 
 
 def test_prefill_parts_cover_all_prompts() -> None:
-    assert _parts([1, 2, 3, 10], 6) == [slice(0, 2), slice(2, 3), slice(3, 4)]
+    assert _parts([2, 2, 2, 2, 10], 6) == [slice(0, 3), slice(3, 4), slice(4, 5)]
     assert _parts([50], 6) == [slice(0, 1)]
+
+
+def test_prefill_parts_hold_little_padding() -> None:
+    """Of 160 tokens ten may be padding: eight rows of ten may be padded to eleven, eleven rows may not."""
+    assert _parts([10] * 8 + [11] * 4 + [40], 160) == [slice(0, 12), slice(12, 13)]
+    assert _parts([10] * 11 + [11], 160) == [slice(0, 11), slice(11, 12)]
