@@ -3,8 +3,8 @@
 WebShop and the bundled model, one thread; medians of ratios within one round, the works of a round side by side.
 
 share:   sampled tokens per processor second of a whole rollout / of its engine alone, asked for the same requests "at
-         once", "as many" at a time as there are plays (sorted: equal prompts of different turns are read once), or "by
-         turns", in the very calls of the lockstep rollout, so that what lacks is not the engine's
+         once", or "as many" at a time as there are plays (sorted: equal prompts of different turns are read once)
+engine:  share of a rollout's processor time that its engine's calls take
 tail:    sampled tokens per second, flowing / lockstep, where one action in twenty takes ``--slow`` seconds, or each a
          lognormal time of the same mean (wall clock: sleeping takes no processor)
 cache:   vLLM flowing, a growing history in the prompts: processor seconds without its prefix cache / with it
@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -188,17 +189,45 @@ def share(stage: Stage, one: Independent, tasks: Sequence[Any], repeats: int) ->
         requests = plain(calls)
         return [[requests[i] for i in part] for part in in_parts(requests, len(tasks) * one.group_size)]
 
-    alone = {
-        "at once": raw(lambda calls: [plain(calls)]),
-        "as many": raw(as_many),
-        "by turns": raw(lambda calls: calls),
-    }
+    alone = {"at once": raw(lambda calls: [plain(calls)]), "as many": raw(as_many)}
     works = {name: play(stage, one, tasks, schedule) for name, schedule in schedules().items()}
     found = rounds(repeats, {**alone, **works}, time.process_time)
-    return {"tokens_per_s": told(found, "at once")["tokens_per_s"]} | {
-        f"share of {base}": {name: ratio for name, ratio in told(found, base)["ratio"].items() if name in works}
-        for base in alone
-    }
+    return (
+        {"tokens_per_s": told(found, "at once")["tokens_per_s"]}
+        | {
+            f"share of {base}": {name: ratio for name, ratio in told(found, base)["ratio"].items() if name in works}
+            for base in alone
+        }
+        | {"engine": {name: engine_share(stage, one, tasks, kind, repeats) for name, kind in schedules().items()}}
+    )
+
+
+def engine_share(stage: Stage, one: Independent, tasks: Sequence[Any], schedule: Any, repeats: int) -> float:
+    """Median share of a rollout's processor time that its engine's calls take."""
+    spent = 0.0
+
+    def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **given: Any) -> Any:
+            nonlocal spent
+            begin = time.thread_time()
+            answer = call(*args, **given)
+            spent += time.thread_time() - begin
+            return answer
+
+        return run
+
+    def stream(sampling: Sampling) -> Any:
+        opened = stage.engine.stream(sampling)
+        return SimpleNamespace(advance=timed(opened.advance), close=opened.close)
+
+    engine: Any = SimpleNamespace(generate=timed(stage.engine.generate), stream=stream)
+    work, shares = play(replace(stage, engine=engine), one, tasks, schedule), []
+    for repeat in range(repeats + 1):  # the first warms up
+        forget(stage)
+        spent, begin = 0.0, time.process_time()
+        work(repeat)
+        shares.append(spent / (time.process_time() - begin))
+    return round(statistics.median(shares[1:]), 3)
 
 
 def tail(stage: Stage, one: Independent, tasks: Sequence[Any], repeats: int, slow: float) -> dict[str, Any]:

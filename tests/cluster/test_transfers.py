@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentrl.cluster.buckets import packed
@@ -75,6 +75,7 @@ def holds(engine: PoolEngine, policy: Any) -> bool:
     return engine.checksum() == weights_digest(policy.named_weights(), torch.float32)
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(st.integers(0, 5), max_size=3), max_size=12),
     st.sampled_from([torch.float32, torch.bfloat16]),
