@@ -23,6 +23,7 @@ from agentrl.digest import weights_digest
 from agentrl.engine.base import Engine
 from agentrl.errors import EngineError
 from agentrl.model import Policy
+from agentrl.ranges import require_least
 from agentrl.watchdog import beat
 
 FIRST_TOKENS = tuple(range(16))  # ids that every vocabulary has
@@ -45,7 +46,9 @@ def pushed(policy: Policy, engine: Engine) -> Iterator[tuple[str, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Sync:
-    """When to look how closely. ``canaries``: sequences compared after each push (0: checksums only).
+    """When to look how closely. ``canaries``: sequences compared after each push (0: checksums only), the last
+    ``canary_tokens`` of each (the first are the same in all): rounding adds up along a sequence, and an engine that
+    scores a long one may hold the logits of the whole vocabulary for all of it.
 
     ``tolerance``: largest gap allowed in |Δ logprob| of a canary token when engine and learner share float32, whose
     rounding alone makes some 1e-6, and above 1e-5 in about one token of 5,000 (between any two kernels, the learner's
@@ -55,12 +58,16 @@ class Sync:
     canaries: int
     tolerance: float
     tolerance_low: float
+    canary_tokens: int = 256  # runs of versions without it go on
+
+    def __post_init__(self) -> None:
+        require_least(self, "sync", canaries=0, canary_tokens=2)
 
     def look(self, engine: Engine, canaries: Sequence[tuple[int, ...]]) -> Seen:
         """What the engine says before a push, to be compared with what it says after it."""
         beat("sync", "asking what the engine holds before a push")
         before = engine.checksum()
-        sequences = tuple(canaries[: self.canaries])
+        sequences = tuple(sequence[-self.canary_tokens :] for sequence in canaries[: self.canaries])
         if before is None and not sequences:
             sequences = (FIRST_TOKENS,)
         return Seen(before, sequences, engine.logprobs(sequences) if before is None else [])

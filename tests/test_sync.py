@@ -10,7 +10,7 @@ import torch
 
 from agentrl.digest import weights_digest
 from agentrl.engine.torch_engine import Torch, TorchEngine
-from agentrl.errors import EngineError
+from agentrl.errors import ConfigError, EngineError
 from agentrl.model import Policy
 from agentrl.sync import Sync
 from tests.test_model import nudge, pretrained
@@ -37,6 +37,15 @@ def test_weights_arrive_with_proof(pair: tuple[Policy, TorchEngine]) -> None:
     assert push(policy, engine)["sync/canary_gap"] < 1e-5
     assert engine.version == 1
     assert engine.checksum() == weights_digest(policy.named_weights(), torch.float32)
+
+
+def test_of_long_canaries_the_end_is_compared(pair: tuple[Policy, TorchEngine]) -> None:
+    """What a task's plays have in common stands at their begin."""
+    _, engine = pair
+    seen = Sync(2, 1e-4, 0.35, canary_tokens=3).look(engine, [(4, 1, 5, 2), (6, 1), (5, 5)])
+    assert seen.sequences == ((1, 5, 2), (6, 1))
+    with pytest.raises(ConfigError, match=r"sync\.canary_tokens: got 1"):
+        Sync(2, 1e-4, 0.35, canary_tokens=1)
 
 
 def test_an_engine_that_drops_an_update_is_caught(
