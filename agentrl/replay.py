@@ -113,7 +113,7 @@ def again(kept: Kept, learner: Learner, method: Method) -> Found:
     was, now = kept, replace(kept, metrics={}, digest="", error="")
     try:
         metrics = learner.learn(kept.groups, method, kept.version)
-        now = replace(now, metrics=metrics, digest=weights_digest(learner.policy.named_weights()))
+        now = replace(now, metrics=metrics, digest=str(weights_digest(learner.policy.named_weights())))
     except DivergedError as error:
         now = replace(now, error=str(error))
     names = [*dict.fromkeys([*was.metrics, *now.metrics])]

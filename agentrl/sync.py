@@ -2,7 +2,7 @@
 
 After every push three things are checked, and a failure stops the run in the same step:
 
-1. the engine's checksum equals the learner's (every tensor, in the engine's dtype);
+1. the engine's checksum equals the learner's (every tensor, in the engine's dtype; a tensor that differs is named);
 2. in float32, the checksum changed if and only if the optimiser moved the weights (coarser numbers may round a small
    step away);
 3. on a few canary sequences the engine's logprobs equal the learner's (to the dtype's precision).
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from agentrl.digest import weights_digest
+from agentrl.digest import Digest, names, weights_digest
 from agentrl.engine.base import Engine
 from agentrl.errors import EngineError
 from agentrl.model import Policy
@@ -34,7 +34,7 @@ class Seen:
     """An engine before a push: its ``checksum`` (None: cannot be read back; then the canaries' ``logprobs`` are here)
     and the canary ``sequences``."""
 
-    checksum: str | None
+    checksum: Digest | None
     sequences: tuple[tuple[int, ...], ...]
     logprobs: list[list[float]]
 
@@ -97,13 +97,12 @@ class Sync:
         return {"sync/canary_gap": self._require_close(found, policy, engine, seen.sequences, version)}
 
     @staticmethod
-    def _require_equal(theirs: str, ours: str, version: int) -> None:
+    def _require_equal(theirs: Digest, ours: Digest, version: int) -> None:
         if theirs != ours:
             raise EngineError(
-                f"sync: after pushing version {version} the engine's weights have checksum {theirs[:12]}, the "
-                f"learner's {ours[:12]}; "
-                "the engine would sample from another policy than the one that learns. This is a bug of the engine: "
-                "report it"
+                f"sync: after pushing version {version} the engine holds other values than the learner in "
+                f"{names(theirs.differing(ours))} (checksums {str(theirs)[:12]} and {str(ours)[:12]}); the engine "
+                "would sample from another policy than the one that learns. This is a bug of the engine: report it"
             )
 
     def _require_close(

@@ -98,7 +98,7 @@ def main() -> None:
                 nudge(policy)
                 for way in random.Random(version).sample(list(pools), len(pools)):
                     took[way].append(push(policy, pools[way], version))
-                sums = {way: pool.checksum() or str(pool.logprobs([tuple(range(16))])) for way, pool in pools.items()}
+                sums = {way: str(pool.checksum() or pool.logprobs([tuple(range(16))])) for way, pool in pools.items()}
                 if len(set(sums.values())) > 1:
                     raise SystemExit(f"the ways brought different weights at version {version}: {sums}")
         finally:

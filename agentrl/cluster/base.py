@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from agentrl.digest import Digest
 from agentrl.engine.base import Completion, Engine, Request, Sampling, Stream
 from agentrl.errors import AgentRLError, EngineError
 
@@ -193,7 +194,7 @@ class Served:
     def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
         return self.engine.logprobs(sequences)
 
-    def checksum(self) -> str | None:
+    def checksum(self) -> Digest | None:
         return self.engine.checksum()
 
     def advance(

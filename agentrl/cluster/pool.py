@@ -24,6 +24,7 @@ import torch
 
 from agentrl.cluster.base import SILENT_S, Agency, Broken, Parcel, TransferBroken, Worker, WorkerLost
 from agentrl.cluster.stream import PoolStream
+from agentrl.digest import Digest, names
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.engine.checks import require_quiet
 from agentrl.errors import ConfigError, EngineError
@@ -122,18 +123,18 @@ class PoolEngine:
         lost = self._hand_out(self._parcel)
         self._all(lambda number: self._replace(number, lost[number]) if number in lost else None)
 
-    def checksum(self) -> str | None:
+    def checksum(self) -> Digest | None:
         """That of every worker. Raises EngineError when they differ; None where they cannot be read back."""
-        found = self._all(lambda number: self._ask(number, "checksum"))
-        if len(set(found)) > 1:
-            odd = next(number for number, one in enumerate(found) if one != found[0])
-            raise EngineError(
-                f"engine: worker {odd} holds other weights than worker 0 at version {self._version} (checksums "
-                f"{str(found[odd])[:12]} and {str(found[0])[:12]}); it would sample from another policy. This is a bug "
-                "of the engine: report it"
-            )
-        one: str | None = found[0]
-        return one
+        found: list[Digest | None] = self._all(lambda number: self._ask(number, "checksum"))
+        first = found[0]
+        for number, other in enumerate(found):
+            if first is not None and other is not None and other != first:
+                raise EngineError(
+                    f"engine: worker {number} holds other values than worker 0 in {names(other.differing(first))} at "
+                    f"version {self._version} (checksums {str(other)[:12]} and {str(first)[:12]}); it would sample "
+                    "from another policy. This is a bug of the engine: report it"
+                )
+        return first
 
     def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:
         """Untempered logprobs of every token but the first of each sequence, by every worker.

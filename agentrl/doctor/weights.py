@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from agentrl.digest import weights_digest
+from agentrl.digest import Digest, weights_digest
 from agentrl.doctor.case import Case, fresh_learner, nothing, put
 from agentrl.doctor.finding import check
 from agentrl.doctor.sampling import gaps_of, turns_of
@@ -99,7 +99,7 @@ def round_trip(case: Case) -> tuple[bool | None, str]:
     return saved == back and (once == twice or not exact), figure
 
 
-def _digests(case: Case) -> tuple[str, str]:
+def _digests(case: Case) -> tuple[Digest, Digest]:
     """Of the policy's weights and of the optimiser's tensors."""
     state = case.run.learner.state_dict()["optimizer"]["state"]
     tensors = [

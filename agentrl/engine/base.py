@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     import torch
 
+    from agentrl.digest import Digest
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -112,7 +114,7 @@ class Engine(Protocol):
         """
         ...
 
-    def checksum(self) -> str | None:
+    def checksum(self) -> Digest | None:
         """Digest of the weights in use, comparable with the learner's (``agentrl.sync``); None: cannot be read back."""
         ...
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from agentrl.digest import weights_digest
+from agentrl.digest import Digest, weights_digest
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.engine.together import Together
 from agentrl.errors import EngineError
@@ -77,7 +77,7 @@ class ScriptedEngine:
         self._checksum = weights_digest(weights, self.dtype)
         self._version = version
 
-    def checksum(self) -> str:
+    def checksum(self) -> Digest:
         """Digest of the weights last loaded."""
         return self._checksum
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from agentrl.device import resolve_device
-from agentrl.digest import weights_digest
+from agentrl.digest import Digest, weights_digest
 from agentrl.engine.base import Completion, Request, Sampling, in_parts
 from agentrl.engine.checks import fitting, require_room
 from agentrl.engine.draw import choose, uniforms
@@ -70,7 +70,7 @@ class TorchEngine:
         self._context = int(module.config.get_text_config().max_position_embeddings)
         self._vocabulary = int(module.config.get_text_config().vocab_size)
         self._version = 0
-        self._checksum: str | None = None
+        self._checksum: Digest | None = None
         self.device: torch.device = module.device
         self.dtype: torch.dtype = module.dtype
 
@@ -105,7 +105,7 @@ class TorchEngine:
             tensors[name].copy_(tensor)
         self._version = version
 
-    def checksum(self) -> str:
+    def checksum(self) -> Digest:
         """Digest of the weights in use (:func:`agentrl.digest.weights_digest` in the engine's dtype)."""
         if self._checksum is None:
             self._checksum = weights_digest(self._forward.tensors.items(), self.dtype)

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import torch
 
 from agentrl.device import resolve_device
+from agentrl.digest import Digest
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.engine.checks import require_quiet, require_room
 from agentrl.engine.vllm_stream import VLLMStream, completion_of, params_of
@@ -191,7 +192,7 @@ class VLLMEngine:
             raise EngineError("engine: vLLM did not reset its prefix cache: requests are still running")
         self._version = version
 
-    def checksum(self) -> str | None:
+    def checksum(self) -> Digest | None:
         """Of an adapter; None for merged weights, which vLLM packs."""
         return self._holding.checksum()
 

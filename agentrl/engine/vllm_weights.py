@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
-from agentrl.digest import weights_digest
+from agentrl.digest import Digest, weights_digest
 from agentrl.engine.checks import checked, fitting
 from agentrl.errors import ConfigError, EngineError
 
@@ -38,7 +38,7 @@ class Holding(Protocol):
         """Take the weights over. Raises EngineError before anything is touched. ``awake``: else it slept until now."""
         ...
 
-    def checksum(self) -> str | None:
+    def checksum(self) -> Digest | None:
         """Digest of what is held, in the engine's dtype; None: cannot be read back."""
         ...
 
@@ -126,7 +126,7 @@ class Adapter:
         if not self._add(adapter) or not self._activate(NUMBER):
             raise EngineError("engine: vLLM did not take the new adapter; check its version")
 
-    def checksum(self) -> str:
+    def checksum(self) -> Digest:
         """Digest of the tensors that its kernels read, in the place of the adapter that requests name.
 
         Raises EngineError where that adapter is not there.

@@ -10,6 +10,8 @@ from agentrl.engine.base import Completion, Engine, Request, Sampling, Stream
 if TYPE_CHECKING:
     import torch
 
+    from agentrl.digest import Digest
+
 
 class Wrapped:
     """An :class:`agentrl.engine.base.Engine` that hands everything on; to be inherited from."""
@@ -38,7 +40,7 @@ class Wrapped:
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         self._engine.load(weights, version)
 
-    def checksum(self) -> str | None:
+    def checksum(self) -> Digest | None:
         return self._engine.checksum()
 
     def logprobs(self, sequences: Sequence[tuple[int, ...]]) -> list[list[float]]:

@@ -174,7 +174,7 @@ class Run(Player):
     def keep(self, groups: Sequence[Group], metrics: Mapping[str, float] | None = None, error: str = "") -> Path:
         """Keep what the learner was given for the batch at hand, before ``step`` counts it: with the ``metrics`` that
         it reported, or with the ``error`` with which it refused. Gives the file."""
-        digest = "" if metrics is None else weights_digest(self.policy.named_weights())
+        digest = "" if metrics is None else str(weights_digest(self.policy.named_weights()))
         start = asdict(self.start) if self.start else None
         return keep(self.folder, Kept(self.step + self.updates, self.step, groups, digest, metrics or {}, error, start))
 

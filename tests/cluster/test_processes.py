@@ -17,7 +17,7 @@ import torch
 from agentrl import config
 from agentrl.cluster.pool import PoolEngine
 from agentrl.cluster.processes import Processes, _name_of
-from agentrl.digest import weights_digest
+from agentrl.digest import Digest, weights_digest
 from agentrl.engine.base import Completion, Request, Sampling
 from agentrl.engine.torch_engine import Torch, TorchEngine
 from agentrl.errors import ConfigError, EngineError
@@ -72,7 +72,7 @@ class ClumsyEngine(TorchEngine):
             return
         super().load(weights, version)
 
-    def checksum(self) -> str:
+    def checksum(self) -> Digest:
         if self._about.what == "skip":
             return None  # type: ignore[return-value]  # an engine whose weights cannot be read back
         return super().checksum()
@@ -169,6 +169,21 @@ def test_a_skipped_push_is_caught(source: Any, tmp_path: Path) -> None:
         seen = sync.look(engine, [(1, 2, 3, 4)])
         with pytest.raises(EngineError, match="workers 1 and 0 disagree by"):
             sync.push(policy, engine, 1, True, seen)
+
+
+def test_workers_with_other_weights_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the tensors in which they differ."""
+    pool = object.__new__(PoolEngine)
+    pool._version = 3
+    one = {"a": torch.ones(2), "b": torch.ones(3), "c": torch.ones(4)}
+    found = [
+        weights_digest(weights.items()) for weights in (one, one, {**one, "b": torch.zeros(3), "c": torch.ones(5)})
+    ]
+    monkeypatch.setattr(pool, "_all", lambda _: found)
+    with pytest.raises(EngineError, match=r"worker 2 .* than worker 0 in 'b' and 1 other tensor.s. at version 3"):
+        pool.checksum()
+    found.pop()
+    assert pool.checksum() == found[0]
 
 
 def test_mistakes_are_sentences(source: Any) -> None:
