@@ -63,16 +63,29 @@ class FakeWorker:
         return [answer(request) for request in requests]
 
 
+class FakeTransfer:
+    """Brings nothing, and counts the new workers."""
+
+    def __init__(self) -> None:
+        self.new = 0
+
+    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Any:
+        raise NotImplementedError
+
+    def changed(self) -> None:
+        self.new += 1
+
+    def close(self) -> None: ...
+
+
 class FakeAgency:
     def __init__(self) -> None:
         self.hired: list[FakeWorker] = []
+        self.transfer = FakeTransfer()
 
     def hire(self, number: int) -> FakeWorker:
         self.hired.append(FakeWorker(number))
         return self.hired[-1]
-
-    def pack(self, weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, version: int) -> Any:
-        return version
 
     def close(self) -> None: ...
 
