@@ -47,7 +47,9 @@ def test_vspo_plays_and_learns_on_the_official_products(view: str, tmp_path: Pat
 
 @pytest.mark.parametrize("view", ["text", "compact"])
 def test_sft_learns_from_an_expert_that_shops_there(view: str, tmp_path: Path) -> None:
-    summary, steps, plays = train(tmp_path, "method=sft", "rollout.noise=0", f"env.view={view}", "env.max_turns=12")
+    few = ["eval.before=false", "eval.tasks=1", "eval.samples=1"]
+    words = ["method=sft", "rollout.noise=0", f"env.view={view}", "env.max_turns=12", *few]
+    summary, steps, plays = train(tmp_path, *words)
     assert summary["status"] == "done"
     assert all(line["learner/grad_norm"] > 0 for line in steps)
     assert all(line["rollout/parsed"] == 1.0 for line in steps)
