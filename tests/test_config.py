@@ -184,6 +184,21 @@ def test_another_folder_adds_a_method(tmp_path: Path) -> None:
         compose("train", config_dir=tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["method=ppo", "env=tool_planning", "seed=3"],
+        ["env=webshop", "+reward@eval.scores.x=judge", "log=[files]", "method=rltr"],
+        ["seed=4", "method=grpo", "~warmstart", "+method.more=1"],
+    ],
+)
+def test_what_tests_compose_is_what_hydra_composes(words: list[str], tmp_path: Path) -> None:
+    """A folder that no other test has takes the long way round tests/once.py."""
+    words = [*words, "run_dir=here"]
+    for _ in range(2):
+        assert compose("train", words) == compose("train", words, config_dir=tmp_path)
+
+
 def test_saved_configs_read_back(tmp_path: Path) -> None:
     cfg = compose("train", ["seed=3"])
     save(cfg, tmp_path / "config.yaml")
