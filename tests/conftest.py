@@ -22,6 +22,7 @@ def _light() -> Iterator[None]:
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "unfreeze", lambda: None)  # vLLM's, whose later collections look through everything
         once.install(patch)
         if summary := sys.modules.get("agentrl.summary"):  # not imported for tests that need little
             patch.setattr(summary, "curve", not_drawn)
