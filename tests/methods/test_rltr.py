@@ -36,7 +36,7 @@ def solve(model: Path, folder: Path, method: str, seed: int, context: str) -> No
     """After a cold start on rejected demonstrations, as in the paper."""
     warm = ["warmstart=rejection", "warmstart.steps=3", "warmstart.tasks_per_step=4", "warmstart.samples=2"]
     words = [*WORDS, *warm, f"warmstart.folder={folder}/warm", f"seed={seed}", f"context={context}"]
-    result = toy_train(model, folder, f"method={method}", *words, "steps=50")
+    result = toy_train(model, folder, f"method={method}", *words, "steps=30")
     before, after = (result["eval"][moment]["sampled"]["success"] for moment in ("before", "after"))
     assert before < 0.5, (before, after)
     assert after > 0.9, (before, after)
