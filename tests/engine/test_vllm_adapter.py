@@ -127,7 +127,7 @@ def test_a_wrong_tensor_is_caught(pair: tuple[VLLMEngine, Policy], monkeypatch: 
 
     monkeypatch.setattr(engine._holding, "load", wrong)
     nudge(policy)
-    with pytest.raises(EngineError, match=r"learner in 'model\.layers\.1\.self_attn\.v_proj\.lora_B\.weight' \(checksums"):
+    with pytest.raises(EngineError, match=r"learner in 'model.*self_attn\.v_proj\.lora_B\.weight' \(checksums"):
         push(policy, engine)
 
 
