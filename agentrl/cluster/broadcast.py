@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from threading import Lock
 from typing import Any
 
 import torch
@@ -99,6 +100,7 @@ class Sent:
         self._sender, self._group, self._buckets = sender, group, buckets
         self._dtype, self._version = dtype, version
         self._late: Parcel | None = None
+        self._turn = Lock()  # several workers come late at once
 
     def send(self, stopped: Callable[[], bool]) -> None:
         """Raises TransferBroken."""
@@ -113,9 +115,10 @@ class Sent:
 
     def late(self) -> Parcel:
         """Through the host: the group is complete without those who come later."""
-        if self._late is None:
-            self._late = self._sender.other.pack(self._buckets.tensors(), self._dtype, self._version)
-        return self._late
+        with self._turn:
+            if self._late is None:
+                self._late = self._sender.other.pack(self._buckets.tensors(), self._dtype, self._version)
+            return self._late
 
     def drop(self) -> None:
         self._buckets = Buckets((), ())

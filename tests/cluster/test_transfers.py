@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agentrl.cluster.broadcast import Broadcasting
 from agentrl.cluster.buckets import packed
+from agentrl.cluster.files import Files
 from agentrl.cluster.pool import PoolEngine
 from agentrl.cluster.processes import Fork, Processes
 from agentrl.digest import weights_digest
@@ -138,6 +141,30 @@ def test_a_worker_that_is_lost_in_the_middle_of_its_weights(
             assert 1 <= lost <= 2
     assert told in capfd.readouterr().err
     assert lost == engine.replaced
+
+
+def test_several_that_come_late_are_packed_for_once() -> None:
+    """Those who were in a broken broadcast are replaced side by side."""
+
+    class Slow(Files):
+        packs = 0
+
+        def pack(self, *given: Any) -> Any:
+            self.packs += 1
+            time.sleep(0.2)
+            return super().pack(*given)
+
+    slow = Slow()
+    sender = Broadcasting("127.0.0.1", 3, "cpu", slow)
+    try:
+        sent = sender.pack([("w", torch.ones(4))], torch.float32, 1)
+        with ThreadPoolExecutor(3) as threads:
+            found = [future.result() for future in [threads.submit(sent.late) for _ in range(3)]]
+        assert slow.packs == 1
+        for parcel in found:
+            assert torch.equal(dict(parcel.open())["w"], torch.ones(4))
+    finally:
+        sender.close()
 
 
 def test_devices_that_do_not_allow_it() -> None:
