@@ -43,6 +43,16 @@ def shaped(folder: Path, layers: int, width: int, vocabulary: int) -> Path:
     return folder
 
 
+def random_model(folder: str, args: argparse.Namespace, new: int, context: int, rank: int) -> Pretrained:
+    """Settings of a model of :func:`shaped` with adapters of this rank (0: none), for actions of ``new`` tokens."""
+    return Pretrained(
+        path=str(shaped(Path(folder), args.layers, args.width, args.vocabulary)), view="text", dtype="auto",
+        attention="sdpa", thinking=False, action_tokens=new, context_tokens=context, gradient_checkpointing=False,
+        lora_rank=rank, lora_alpha=32,
+        lora_targets=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    )  # fmt: skip
+
+
 def seconds(function: Callable[[], object], repeats: int) -> float:
     """Median wall time after one warm-up call, the GPU's queue included."""
     times = []
@@ -128,12 +138,7 @@ def main() -> None:
         gpu_memory=0.5, eager=False, prefix_cache=True, sleep=True, lora="merged",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        full = Pretrained(
-            path=str(shaped(Path(folder), args.layers, args.width, args.vocabulary)), view="text", dtype="auto",
-            attention="sdpa", thinking=False, action_tokens=args.new, context_tokens=args.prompt + args.new,
-            gradient_checkpointing=False, lora_rank=0, lora_alpha=32,
-            lora_targets=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        )  # fmt: skip
+        full = random_model(folder, args, args.new, args.prompt + args.new, rank=0)
         result = {"device": name, "arguments": vars(args), "full": measure(full, settings, args)}
         print(json.dumps(result, indent=1), flush=True)
         for lora in ("merged", "adapter"):

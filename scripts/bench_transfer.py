@@ -19,11 +19,10 @@ import random
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import psutil
 import torch
-from bench_gpu import VOCABULARY, nudge, shaped
+from bench_gpu import VOCABULARY, nudge, random_model
 
 from agentrl.cluster.base import EngineSettings
 from agentrl.cluster.pool import PoolEngine
@@ -31,7 +30,7 @@ from agentrl.cluster.processes import Processes
 from agentrl.device import resolve_device
 from agentrl.engine.torch_engine import Torch
 from agentrl.engine.vllm_engine import VLLM
-from agentrl.model import Policy, Pretrained
+from agentrl.model import Policy
 from agentrl.sync import pushed
 
 
@@ -79,12 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     args.device = resolve_device(args.device).type
     with tempfile.TemporaryDirectory() as folder:
-        source = Pretrained(
-            path=str(shaped(Path(folder), args.layers, args.width, args.vocabulary)), view="text", dtype="auto",
-            attention="sdpa", thinking=False, action_tokens=64, context_tokens=256, gradient_checkpointing=False,
-            lora_rank=args.rank, lora_alpha=32,
-            lora_targets=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        )  # fmt: skip
+        source = random_model(folder, args, 64, 256, args.rank)
         policy = source.build(args.device)
         pools: dict[str, PoolEngine] = {}
         took: dict[str, list[tuple[float, float]]] = {}

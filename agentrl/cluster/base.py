@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -136,6 +136,17 @@ class Parcel(Protocol):
     def drop(self) -> None:
         """No worker will open it any more."""
         ...
+
+
+class AtRest:
+    """What parcels have in common that lie where every worker finds them, at any time: nothing is sent."""
+
+    def send(self, stopped: Callable[[], bool]) -> None:
+        """Nothing."""
+
+    def late(self) -> Self:
+        """Itself."""
+        return self
 
 
 class Transfer(Protocol):

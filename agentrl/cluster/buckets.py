@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from agentrl.engine.base import Arriving
 
+Thing = TypeVar("Thing")
 BUCKET = 1 << 28  # bytes: large enough to fill a link, small enough to lie beside a model
 
 
@@ -55,23 +57,23 @@ def packed(weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, limi
     """The weights, copied, in their order; a bucket holds at most ``limit`` bytes, or one larger tensor."""
     layouts: list[Layout] = []
     flat: list[torch.Tensor] = []
-    for part in _parts(weights, dtype, limit):
+    copies = ((name, weight.detach().to(dtype)) for name, weight in weights)
+    for part in pieces(copies, lambda pair: pair[1].nbytes, limit):
         layouts.append(Layout(tuple(name for name, _ in part), tuple(tuple(tensor.shape) for _, tensor in part)))
         flat.append(torch.cat([tensor.flatten() for _, tensor in part]))
     return Buckets(tuple(layouts), tuple(flat))
 
 
-def _parts(
-    weights: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, limit: int
-) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    part: list[tuple[str, torch.Tensor]] = []
-    room = limit
-    for name, weight in weights:
-        tensor = weight.detach().to(dtype)
-        if part and tensor.nbytes > room:
-            yield part
-            part, room = [], limit
-        part.append((name, tensor))
-        room -= tensor.nbytes
-    if part:
-        yield part
+def pieces(things: Iterable[Thing], size: Callable[[Thing], int], most: int) -> Iterator[list[Thing]]:
+    """The things in order, cut so that the sizes of each piece sum to at most ``most``, or it holds one that is larger;
+    a piece is given as soon as it is full."""
+    piece: list[Thing] = []
+    room = most
+    for thing in things:
+        if piece and size(thing) > room:
+            yield piece
+            piece, room = [], most
+        piece.append(thing)
+        room -= size(thing)
+    if piece:
+        yield piece

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from agentrl.cluster.base import on_host
+from agentrl.cluster.base import AtRest, on_host
 from agentrl.watchdog import scratch
 
 
@@ -41,16 +41,10 @@ class Files:
 
 
 @dataclass(frozen=True)
-class File:
+class File(AtRest):
     """Weights in a file of ``torch.save`` (an :class:`agentrl.cluster.base.Parcel`, and what is handed over)."""
 
     path: str
-
-    def send(self, stopped: Callable[[], bool]) -> None:
-        """Nothing: those who open it find it."""
-
-    def late(self) -> File:
-        return self
 
     def open(self) -> Iterable[tuple[str, torch.Tensor]]:
         found = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 
 from agentrl.cluster.base import (
     SILENT_S,
+    AtRest,
     EngineSettings,
     Served,
     Transfer,
@@ -157,16 +158,10 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Stored:
+class Stored(AtRest):
     """Weights in Ray's object store (an :class:`agentrl.cluster.base.Parcel`, and what is handed over)."""
 
     place: Any  # a ray.ObjectRef
-
-    def send(self, stopped: Callable[[], bool]) -> None:
-        """Nothing: Ray brings it to those who open it."""
-
-    def late(self) -> Stored:
-        return self
 
     @classmethod
     def put(cls, ray: Any, weights: Mapping[str, torch.Tensor]) -> Stored:

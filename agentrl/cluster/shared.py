@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch.multiprocessing.reductions import rebuild_cuda_tensor, reduce_tensor
 
+from agentrl.cluster.base import AtRest
 from agentrl.cluster.buckets import Buckets, Layout, arriving, packed
 from agentrl.engine.base import Arriving
 
 DEVICE = 6  # place of the device's number among the arguments of torch's rebuild_cuda_tensor
 
 
-class Shared:
+class Shared(AtRest):
     """A parcel (:class:`agentrl.cluster.base.Parcel`) for processes of this machine, handed to them by
     :mod:`multiprocessing` alone: whoever is told of it opens the same memory."""
 
@@ -28,13 +29,6 @@ class Shared:
     def open(self) -> Arriving:
         assert self._buckets is not None
         return arriving(self._buckets.layouts, self._buckets.tensors())
-
-    def send(self, stopped: Callable[[], bool]) -> None:
-        """Nothing: those who open it find it."""
-
-    def late(self) -> Shared:
-        """Itself."""
-        return self
 
     def drop(self) -> None:
         """Give the copy back. On a GPU its memory is free as soon as no worker has it open."""

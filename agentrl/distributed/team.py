@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
+from agentrl.cluster.buckets import pieces
+
 BUCKET = 1 << 24  # gradients summed at once, 64 MiB of float32: enough to fill a link
 
 
@@ -126,15 +128,7 @@ class Together(Alone):
 
 def buckets(sizes: Sequence[int], most: int) -> list[list[int]]:
     """Indices in order, cut so that each piece sums to at most ``most``, or holds one that is larger."""
-    found: list[list[int]] = []
-    room = 0
-    for index, size in enumerate(sizes):
-        if size > room or not found:
-            found.append([])
-            room = most
-        found[-1].append(index)
-        room -= size
-    return found
+    return list(pieces(range(len(sizes)), sizes.__getitem__, most))
 
 
 def deal(costs: Sequence[int], hands: int) -> list[list[int]]:

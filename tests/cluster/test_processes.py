@@ -33,8 +33,8 @@ SAMPLING = Sampling(1.0, STOPS)
 
 @dataclass(frozen=True)
 class Clumsy:
-    """A torch engine that does something wrong once: the first worker to take the token at ``once`` does ``what``; or
-    every time (``stuck``)."""
+    """A torch engine that does something wrong once: the first worker to take the token at ``once`` does ``what`` (with
+    ``midway`` in the middle of its weights); or every time (``stuck``)."""
 
     once: str
     what: str
@@ -59,18 +59,25 @@ class ClumsyEngine(TorchEngine):
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         if self._about.what == "stuck" or self._mine("die", "hang", "raise"):
-            if self._about.what == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self._about.what == "raise":
-                raise ZeroDivisionError("by hand")
-            time.sleep(60)
+            self._fail()
         return super().generate(requests, sampling)
 
     def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         if self._mine("skip"):
             self._version = version
             return
+        if self._mine("die midway", "hang midway"):
+            next(iter(weights))
+            self._fail()
         super().load(weights, version)
+
+    def _fail(self) -> None:
+        what = self._about.what.split()[0]
+        if what == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "raise":
+            raise ZeroDivisionError("by hand")
+        time.sleep(60)
 
     def checksum(self) -> Digest:
         if self._about.what == "skip":

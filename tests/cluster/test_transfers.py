@@ -6,10 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,43 +21,14 @@ from agentrl.cluster.files import Files
 from agentrl.cluster.pool import PoolEngine
 from agentrl.cluster.processes import Fork, Processes
 from agentrl.digest import weights_digest
-from agentrl.engine.torch_engine import Torch, TorchEngine
+from agentrl.engine.torch_engine import Torch
 from agentrl.errors import ConfigError, EngineError
-from tests.cluster.test_processes import SAMPLING, started
+from tests.cluster.test_processes import SAMPLING, clumsy, started
 from tests.engine.test_torch_engine import requests
 from tests.families import save_model
 from tests.test_model import nudge, pretrained
 
 WAYS = ("shared", "broadcast")
-
-
-@dataclass(frozen=True)
-class Clumsy:
-    """A torch engine; the first worker to take the token at ``once`` does ``what`` in the middle of its weights."""
-
-    once: str
-    what: str
-
-    def start(self, source: Any, device: str) -> ClumsyEngine:
-        return ClumsyEngine(source.module(device, torch.float32), self)
-
-
-class ClumsyEngine(TorchEngine):
-    def __init__(self, module: Any, about: Clumsy) -> None:
-        super().__init__(module, 8)
-        self._about = about
-
-    def load(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        rest = iter(weights)
-        first = next(rest)
-        try:
-            Path(self._about.once).unlink()
-        except FileNotFoundError:
-            super().load(chain([first], rest), version)
-            return
-        if self._about.what == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(60)
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +97,12 @@ def test_a_worker_that_is_lost_in_the_middle_of_its_weights(
     what: str, told: str, source: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody goes on with half of them: all have the new weights, and the next push is sent again."""
-    token, policy = tmp_path / "once", source.build("cpu")
-    token.touch()
-    with started(source, Clumsy(str(token), what), transfer="broadcast", deadline_s=4.0) as engine:
+    policy, each = source.build("cpu"), clumsy(tmp_path, f"{what} midway")
+    with started(source, each, transfer="broadcast", deadline_s=4.0) as engine:
         for version in (1, 2):
             nudge(policy)
             engine.load(policy.named_weights(), version)
-            assert not token.exists()
+            assert not Path(each.once).exists()
             assert (engine.version, holds(engine, policy)) == (version, True)
             lost = engine.replaced
             assert 1 <= lost <= 2
